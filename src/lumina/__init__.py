@@ -1,0 +1,1 @@
+"""Lumina-T2X and Lumina-Next: text to images and more."""
