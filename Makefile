@@ -1,0 +1,36 @@
+# Every target sets up what it needs. PYTHON is the interpreter that .venv is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+
+.PHONY: setup demo test check bench format
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train]" --group dev
+	touch $@
+
+demo: setup
+	mkdir -p demo
+	time -p $(BIN)/lumina generate --prompts docs/demo-prompts.txt --seed 0 --grid --force -o demo/grid.png
+
+test: setup
+	$(BIN)/pytest $(ARGS)
+	JAXTYPING_DISABLE=1 $(BIN)/pytest -m "compile and not gpu" $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+	$(BIN)/codespell
+	$(MAKE) test
+
+bench: setup
+	$(BIN)/python -m benchmarks $(ARGS)
+
+format: setup
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
