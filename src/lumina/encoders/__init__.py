@@ -1,0 +1,1 @@
+"""What a prompt goes through on its way to a backbone."""

@@ -1,0 +1,1 @@
+"""The flow from noise to data: guidance, and the steps of a sampler."""

@@ -1,0 +1,80 @@
+"""The steps of a sampler, as diffusers' schedulers count and take them."""
+
+import inspect
+from typing import Any
+
+import torch
+from diffusers import SchedulerMixin
+from jaxtyping import Float, Num
+from torch import Tensor
+
+
+def begin_steps(
+    scheduler: SchedulerMixin,
+    steps: int,
+    *,
+    sigmas: list[float] | None = None,
+    tokens: int,
+    device: torch.device | str,
+) -> Num[Tensor, " s"]:
+    """Make a scheduler ready for one sample.
+
+    Args:
+        scheduler: Any flow scheduler of diffusers, or one with `use_flow_sigmas`.
+        steps: How many steps to take, unless `sigmas` says it.
+        sigmas: Shares of noise to stop at, decreasing from 1.
+        tokens: Patches of the sample, which dynamic shifting depends on.
+        device: Where the timesteps are wanted.
+
+    Returns:
+        The timesteps that the scheduler's `step` expects, in order.
+
+    Raises:
+        ValueError: If `steps` is not above 0, or the scheduler takes no `sigmas`.
+    """
+    options: dict[str, Any] = {"device": device}
+    if sigmas is not None:
+        if "sigmas" not in inspect.signature(scheduler.set_timesteps).parameters:
+            raise ValueError(
+                f"The current scheduler class {scheduler.__class__}'s `set_timesteps` does not"
+                " support custom sigmas schedules. Please check whether you are using the"
+                " correct scheduler."
+            )
+        options["sigmas"] = sigmas
+    elif steps < 1:
+        raise ValueError(f"`num_inference_steps` has to be 1 or more but is {steps}.")
+    else:
+        options["num_inference_steps"] = steps
+    if scheduler.config.get("use_dynamic_shifting", False):
+        options["mu"] = dynamic_shift(scheduler.config, tokens)
+    scheduler.set_timesteps(**options)
+    # Else a scheduler looks its first step up on the device, and waits for the answer.
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
+    return scheduler.timesteps
+
+
+def dynamic_shift(config: dict[str, Any], tokens: int) -> float:
+    """Strength of time shifting for a sample of this many tokens, on a line through two sizes.
+
+    Source:
+        Stable Diffusion 3, arXiv:2403.03206, as the configuration of diffusers' flow
+        schedulers describes it; the numbers are the defaults of that configuration.
+    """
+    fewest, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return low + (high - low) * (tokens - fewest) / (most - fewest)
+
+
+def step_options(
+    scheduler: SchedulerMixin, generator: torch.Generator | list[torch.Generator] | None
+) -> dict[str, Any]:
+    """What this scheduler's `step` takes besides a velocity: randomness and its amount."""
+    known = inspect.signature(scheduler.step).parameters
+    options = {"generator": generator, "eta": 0.0}
+    return {name: value for name, value in options.items() if name in known}
+
+
+def flow_times(scheduler: SchedulerMixin, timesteps: Num[Tensor, " s"]) -> Float[Tensor, " s"]:
+    """Turn a scheduler's timesteps, which count noise, into times from noise at 0 to data at 1."""
+    return 1 - timesteps / scheduler.config.num_train_timesteps

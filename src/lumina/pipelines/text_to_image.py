@@ -1,0 +1,553 @@
+"""Text to image: `LuminaPipeline`, call- and checkpoint-compatible with diffusers'."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, LuminaNextDiT2DModel
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.schedulers import SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lumina.backbones.next_dit import NextDiT, TextCache
+from lumina.encoders.cleaning import clean_caption as cleaned
+from lumina.encoders.text import encode_texts, pad_features
+from lumina.flow.guidance import guide
+from lumina.flow.sample import begin_steps, flow_times, step_options
+from lumina.pipelines.adoption import adopt
+
+GUIDED_CHANNELS = 3
+"""The original sampler guides three of its four latent channels (`forward_with_cfg` in
+lumina_next_t2i/models/model.py), so parity with its pictures needs this."""
+
+PATCH_PIXELS = 16
+"""Width and height of what becomes one token: 8 pixels to a latent, 2 latents to a patch."""
+
+_OURS = (NextDiT.__module__, NextDiT.__name__)
+_PUBLISHED = ("diffusers", LuminaNextDiT2DModel.__name__)
+
+
+class LuminaPipeline(DiffusionPipeline):
+    """Make pictures from text with a Next-DiT.
+
+    Args:
+        transformer: The backbone. Diffusers' `LuminaNextDiT2DModel` is taken over into ours,
+            sharing its weights.
+        scheduler: Any flow scheduler of diffusers, or one with `use_flow_sigmas`.
+        vae: Decoder from latents to pixels.
+        text_encoder: A decoder-only language model, such as Gemma.
+        tokenizer: The tokenizer of the text encoder.
+    """
+
+    model_cpu_offload_seq = "text_encoder->transformer->vae"
+    _callback_tensor_inputs = ["latents", "prompt_embeds"]
+
+    def __init__(
+        self,
+        transformer: NextDiT | LuminaNextDiT2DModel | None,
+        scheduler: SchedulerMixin | None,
+        vae: AutoencoderKL | None,
+        text_encoder: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase | None,
+    ):
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            transformer=adopt(transformer),
+            scheduler=scheduler,
+        )
+        self.vae_scale_factor = 8
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self.max_sequence_length = 256
+        self.default_sample_size = transformer.config.sample_size if transformer else 128
+        self.default_image_size = self.default_sample_size * self.vae_scale_factor
+        self._interrupt = False
+        self._current_timestep = None
+
+    @property
+    def guidance_scale(self) -> float:
+        """How closely the prompt is followed. A callback may change `_guidance_scale`."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether velocities are guided, which takes a guidance scale above 1."""
+        return self._guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many timesteps the latest sample has."""
+        return self._num_timesteps
+
+    @property
+    def current_timestep(self) -> Tensor | None:
+        """The timestep that is being computed, and None between samples."""
+        return self._current_timestep
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether sampling is to stop after this step. A callback sets `_interrupt`."""
+        return self._interrupt
+
+    @classmethod
+    def extract_init_dict(
+        cls, config_dict: dict[str, Any], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Choose our class for the transformer of a published checkpoint."""
+        components, unused, hidden = super().extract_init_dict(config_dict, **kwargs)
+        if tuple(components.get("transformer", ())) == _PUBLISHED:
+            components["transformer"] = _OURS
+        return components, unused, hidden
+
+    def register_to_config(self, **kwargs: Any) -> None:
+        """Name the published class for our transformer, so that diffusers loads what we save."""
+        if kwargs.get("transformer") == _OURS:
+            kwargs["transformer"] = _PUBLISHED
+        super().register_to_config(**kwargs)
+
+    def enable_vae_slicing(self) -> None:
+        """Decode pictures one at a time, in less memory."""
+        self.vae.enable_slicing()
+
+    def disable_vae_slicing(self) -> None:
+        """Decode all pictures at once."""
+        self.vae.disable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        """Decode large pictures in overlapping tiles, in less memory."""
+        self.vae.enable_tiling()
+
+    def disable_vae_tiling(self) -> None:
+        """Decode each picture whole."""
+        self.vae.disable_tiling()
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt=None,  # noqa: ANN001  (a wrong type is refused by `check_inputs`, by name)
+        width: int | None = None,
+        height: int | None = None,
+        num_inference_steps: int = 30,
+        guidance_scale: float = 4.0,
+        negative_prompt: str | list[str] | None = None,
+        sigmas: list[float] | None = None,
+        num_images_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        negative_prompt_attention_mask: Tensor | None = None,
+        output_type: str | None = "pil",
+        return_dict: bool = True,
+        clean_caption: bool = True,
+        max_sequence_length: int = 256,
+        scaling_watershed: float | None = 1.0,
+        proportional_attn: bool | None = True,
+        callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],  # noqa: B006
+    ) -> ImagePipelineOutput | tuple:
+        """Make pictures.
+
+        Args:
+            prompt: What to draw: a text, or a list of texts.
+            width: Pixels, a multiple of 16. None or 0 is the size that the model was trained at.
+            height: Pixels, a multiple of 16. None or 0 is the size that the model was trained at.
+            num_inference_steps: Steps from noise to picture, 1 or more.
+            guidance_scale: How closely to follow the prompt. 1 or less does not guide, in half
+                the time.
+            negative_prompt: What to keep away from: one text for all prompts, or one for each.
+            sigmas: Shares of noise to stop at, decreasing from 1, instead of a number of steps.
+            num_images_per_prompt: Pictures of each prompt. They follow each other in the result.
+            generator: The source of noise, or a list with one for each picture.
+            latents: Noise to start from, instead of `generator`.
+            prompt_embeds: Features of the prompts from `encode_prompt`, instead of `prompt`.
+            negative_prompt_embeds: Features instead of `negative_prompt`.
+            prompt_attention_mask: Which tokens of `prompt_embeds` count.
+            negative_prompt_attention_mask: Which tokens of `negative_prompt_embeds` count.
+            output_type: "pil", "np", "pt", or "latent" for what the VAE would decode.
+            return_dict: Return an object with `images`, else a tuple with them.
+            clean_caption: Lower-case prompts and take out what web captions carry besides their
+                words. False leaves them untouched.
+            max_sequence_length: Where prompts are cut, in tokens, with a warning.
+            scaling_watershed: The time from which positions at other sizes than the trained one
+                change from linear interpolation to NTK scaling. None never changes.
+            proportional_attn: Scale attention with the number of tokens, which keeps it as sharp
+                at other sizes as at the trained one.
+            callback_on_step_end: Called with the pipeline, the index of the step, its timestep
+                and a dict of tensors after each step. What it returns replaces them.
+            callback_on_step_end_tensor_inputs: Names of the tensors it gets: of "latents" and
+                "prompt_embeds", which are the prompts' followed by the negative prompts'.
+
+        Returns:
+            The pictures, those of the first prompt first.
+
+        Raises:
+            ValueError: If arguments contradict each other, or a size or shape does not fit.
+        """
+        height = height or self.default_image_size
+        width = width or self.default_image_size
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        self.check_inputs(
+            prompt,
+            height,
+            width,
+            negative_prompt,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            prompt_attention_mask=prompt_attention_mask,
+            negative_prompt_attention_mask=negative_prompt_attention_mask,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
+        self._guidance_scale = guidance_scale
+        self._interrupt = False
+        device = self._execution_device
+
+        features, mask, away, away_mask = self.encode_prompt(
+            prompt,
+            self.do_classifier_free_guidance,
+            negative_prompt=negative_prompt,
+            num_images_per_prompt=num_images_per_prompt,
+            device=device,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            prompt_attention_mask=prompt_attention_mask,
+            negative_prompt_attention_mask=negative_prompt_attention_mask,
+            clean_caption=clean_caption,
+            max_sequence_length=max_sequence_length,
+        )
+        pictures = len(features)
+        if self.do_classifier_free_guidance:
+            features, mask = torch.cat([features, away]), torch.cat([mask, away_mask])
+        condition = _Condition(features.to(self.transformer.dtype), mask)
+
+        timesteps = begin_steps(
+            self.scheduler,
+            num_inference_steps,
+            sigmas=sigmas,
+            tokens=(width // PATCH_PIXELS) * (height // PATCH_PIXELS),
+            device=device,
+        )
+        self._num_timesteps = len(timesteps)
+        latents = self.prepare_latents(
+            pictures,
+            self.transformer.config.in_channels,
+            height,
+            width,
+            condition.features.dtype,
+            device,
+            generator,
+            latents,
+        )
+
+        times = flow_times(self.scheduler, timesteps)
+        scaling = self._scale_positions(times, width, height, scaling_watershed)
+        attention = {}
+        if proportional_attn:
+            trained_tokens = (self.default_image_size // PATCH_PIXELS) ** 2
+            attention["base_sequence_length"] = trained_tokens
+        options = step_options(self.scheduler, generator)
+
+        with self.progress_bar(total=len(timesteps)) as progress_bar:
+            for index, timestep in enumerate(timesteps):
+                if self.interrupt:
+                    break
+                self._current_timestep = timestep
+                condition = condition.fit(pictures, guided=self.do_classifier_free_guidance)
+                velocity = partial(self._velocity, condition, attention, scaling[index])
+                if self.do_classifier_free_guidance:
+                    velocity = guide(velocity, self.guidance_scale, channels=GUIDED_CHANNELS)
+                # A scheduler follows the velocity toward noise.
+                latents = self.scheduler.step(
+                    -velocity(latents, times[index]),
+                    timestep,
+                    latents,
+                    **options,
+                    return_dict=False,
+                )[0].to(latents.dtype)
+                progress_bar.update()
+
+                if callback_on_step_end is not None:
+                    tensors = {"latents": latents, "prompt_embeds": condition.features}
+                    tensors = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    changed = callback_on_step_end(self, index, timestep, tensors) or {}
+                    latents = changed.pop("latents", latents)
+                    if "prompt_embeds" in changed:
+                        condition = condition.replace(changed.pop("prompt_embeds"))
+        self._current_timestep = None
+
+        images = latents
+        if output_type != "latent":
+            images = self.image_processor.postprocess(
+                self._decode(latents), output_type=output_type
+            )
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def encode_prompt(
+        self,
+        prompt: str | list[str] | None,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        device: torch.device | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        negative_prompt_attention_mask: Tensor | None = None,
+        clean_caption: bool = True,
+        max_sequence_length: int = 256,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Encode prompts and negative prompts to features of one length.
+
+        The arguments are those of a call. Features that are passed in stay as they are, but for
+        padding; all are repeated for each picture of a prompt.
+
+        Returns:
+            Features and mask of the prompts, then of the negative prompts. The latter are as
+            passed in when there is no guidance.
+
+        Raises:
+            TypeError: If `negative_prompt` is neither a text nor a list like `prompt`.
+            ValueError: If prompts and negative prompts are not equally many.
+        """
+        device = device or self._execution_device
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        count = len(prompts) if prompt_embeds is None else len(prompt_embeds)
+        texts = list(prompts) if prompt_embeds is None else []
+        encodes_negative = do_classifier_free_guidance and negative_prompt_embeds is None
+        if encodes_negative:
+            texts += _match(negative_prompt, prompts, count)
+        if texts:
+            features, mask = encode_texts(
+                [cleaned(text) for text in texts] if clean_caption else texts,
+                self.tokenizer,
+                self.text_encoder,
+                max_tokens=max_sequence_length,
+                device=device,
+            )
+            if prompt_embeds is None:
+                prompt_embeds, prompt_attention_mask = features[:count], mask[:count]
+            if encodes_negative:
+                negative_prompt_embeds = features[-count:]
+                negative_prompt_attention_mask = mask[-count:]
+
+        repeat = partial(_repeat, times=num_images_per_prompt, device=device)
+        if negative_prompt_embeds is not None:
+            tokens = max(prompt_embeds.shape[1], negative_prompt_embeds.shape[1])
+            prompt_embeds, prompt_attention_mask = pad_features(
+                prompt_embeds, prompt_attention_mask, tokens
+            )
+            negative_prompt_embeds, negative_prompt_attention_mask = map(
+                repeat,
+                pad_features(negative_prompt_embeds, negative_prompt_attention_mask, tokens),
+            )
+        prompt_embeds = repeat(prompt_embeds)
+        prompt_attention_mask = repeat(prompt_attention_mask)
+        return (
+            prompt_embeds,
+            prompt_attention_mask,
+            negative_prompt_embeds,
+            negative_prompt_attention_mask,
+        )
+
+    def check_inputs(
+        self,
+        prompt,  # noqa: ANN001
+        height: int,
+        width: int,
+        negative_prompt: str | list[str] | None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        negative_prompt_attention_mask: Tensor | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+    ) -> None:
+        """Refuse what does not fit together, in the words of diffusers."""
+        if height % PATCH_PIXELS or width % PATCH_PIXELS:
+            raise ValueError(
+                f"`height` and `width` have to be divisible by {PATCH_PIXELS} but are {height} and"
+                f" {width}."
+            )
+        known = self._callback_tensor_inputs
+        unknown = [k for k in callback_on_step_end_tensor_inputs or [] if k not in known]
+        if unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` has to be in {known}, but found {unknown}"
+            )
+        if prompt is None and prompt_embeds is None:
+            raise ValueError(
+                "Provide either `prompt` or `prompt_embeds`. Cannot leave both `prompt` and"
+                " `prompt_embeds` undefined."
+            )
+        _refuse_both("prompt", prompt, prompt_embeds)
+        if prompt is not None and not isinstance(prompt, str | list):
+            raise ValueError(f"`prompt` has to be of type `str` or `list` but is {type(prompt)}")
+        _refuse_both("negative_prompt", negative_prompt, negative_prompt_embeds)
+        _require_mask("prompt", prompt_embeds, prompt_attention_mask)
+        _require_mask("negative_prompt", negative_prompt_embeds, negative_prompt_attention_mask)
+        if prompt_embeds is not None and negative_prompt_embeds is not None:
+            _require_equal_shapes("embeds", prompt_embeds, negative_prompt_embeds)
+            _require_equal_shapes(
+                "attention_mask", prompt_attention_mask, negative_prompt_attention_mask
+            )
+
+    def prepare_latents(
+        self,
+        batch_size: int,
+        num_channels_latents: int,
+        height: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        generator: torch.Generator | list[torch.Generator] | None,
+        latents: Tensor | None = None,
+    ) -> Float[Tensor, "b c rows cols"]:
+        """Draw the noise to start from, or check and place the noise that was passed in.
+
+        Raises:
+            ValueError: If generators or latents are not as many as the pictures, or the latents
+                are of another size.
+        """
+        rows, cols = height // self.vae_scale_factor, width // self.vae_scale_factor
+        shape = (batch_size, num_channels_latents, rows, cols)
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(
+                f"You have passed a list of generators of length {len(generator)}, but requested"
+                f" an effective batch size of {batch_size}. Make sure the batch size matches the"
+                " length of the generators."
+            )
+        if latents is None:
+            return randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        if latents.shape != shape:
+            raise ValueError(
+                f"`latents` has the shape {tuple(latents.shape)}, but {batch_size} pictures of"
+                f" {width}x{height} pixels start from {shape}."
+            )
+        return latents.to(device, dtype)
+
+    def _velocity(
+        self,
+        condition: "_Condition",
+        attention: dict[str, int],
+        scaling: dict[str, float],
+        x: Float[Tensor, "b c rows cols"],
+        t: Float[Tensor, ""],
+    ) -> Float[Tensor, "b c rows cols"]:
+        output = self.transformer(
+            hidden_states=x,
+            timestep=t.expand(len(x)),
+            encoder_hidden_states=condition.features,
+            encoder_mask=condition.mask,
+            cross_attention_kwargs=attention,
+            text_cache=condition.cache,
+            return_dict=False,
+            **scaling,
+        )[0]
+        # Channels past those of the data are a variance that the flow does not use.
+        return output[:, : x.shape[1]]
+
+    def _scale_positions(
+        self, times: Float[Tensor, " s"], width: int, height: int, watershed: float | None
+    ) -> list[dict[str, float]]:
+        """How to read positions at each time, for a size other than the trained one.
+
+        Source:
+            Time-aware scaling of Lumina-Next, arXiv:2406.18583, section 2.3.
+        """
+        scale = math.sqrt(width * height / self.default_image_size**2)
+        linear, ntk = {"rope_linear": scale}, {"rope_ntk": scale}
+        if watershed is None:
+            return [linear] * len(times)
+        return [linear if early else ntk for early in (times < watershed).tolist()]
+
+    def _decode(self, latents: Float[Tensor, "b c rows cols"]) -> Float[Tensor, "b 3 height width"]:
+        dtype = self.vae.dtype
+        # Some autoencoders, such as SDXL's, overflow in float16 and say so in their config.
+        upcasts = dtype == torch.float16 and self.vae.config.get("force_upcast", False)
+        if upcasts:
+            self.vae.to(torch.float32)
+        try:
+            latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+            return self.vae.decode(latents, return_dict=False)[0]
+        finally:
+            if upcasts:
+                self.vae.to(dtype)
+
+
+@dataclass
+class _Condition:
+    """Features of the prompts, followed by those of the negative prompts if there is guidance."""
+
+    features: Float[Tensor, "b m d"]
+    mask: Shaped[Tensor, "b m"]
+    cache: TextCache = field(default_factory=TextCache)
+
+    def replace(self, features: Float[Tensor, "rows m d"]) -> "_Condition":
+        """The same mask with other features, of which nothing is cached yet."""
+        return _Condition(features, self.mask[: len(features)])
+
+    def fit(self, pictures: int, *, guided: bool) -> "_Condition":
+        """Keep the rows that the next step needs, after guidance was turned on or off."""
+        if guided and len(self.features) == pictures:
+            raise ValueError(
+                "Guidance was turned on after sampling began without it, when no negative prompt"
+                " was encoded. Please start with `guidance_scale` above 1."
+            )
+        if guided or len(self.features) == pictures:
+            return self
+        return self.replace(self.features[:pictures])
+
+
+def _match(negative: str | list[str] | None, prompts: list[str] | None, count: int) -> list[str]:
+    """One negative prompt for each prompt."""
+    if negative is None or isinstance(negative, str):
+        return [negative or ""] * count
+    if not isinstance(negative, list):
+        raise TypeError(
+            f"`negative_prompt` should be the same type to `prompt`, but got {type(negative)} !="
+            f" {type(prompts)}."
+        )
+    if len(negative) != count:
+        raise ValueError(
+            f"`negative_prompt`: {negative} has batch size {len(negative)}, but `prompt`:"
+            f" {prompts} has batch size {count}. Please make sure that passed `negative_prompt`"
+            " matches the batch size of `prompt`."
+        )
+    return negative
+
+
+def _repeat(rows: Tensor, *, times: int, device: torch.device) -> Tensor:
+    return rows.to(device).repeat_interleave(times, dim=0)
+
+
+def _refuse_both(name: str, text: Any, embeds: Tensor | None) -> None:
+    if text is not None and embeds is not None:
+        raise ValueError(
+            f"Cannot forward both `{name}`: {text} and `{name}_embeds`: {embeds}. Please make"
+            " sure to only forward one of the two."
+        )
+
+
+def _require_mask(name: str, embeds: Tensor | None, mask: Tensor | None) -> None:
+    if embeds is not None and mask is None:
+        raise ValueError(f"Must provide `{name}_attention_mask` when specifying `{name}_embeds`.")
+
+
+def _require_equal_shapes(kind: str, first: Tensor, second: Tensor) -> None:
+    if first.shape != second.shape:
+        raise ValueError(
+            f"`prompt_{kind}` and `negative_prompt_{kind}` must have the same shape when passed"
+            f" directly, but got: `prompt_{kind}` {first.shape} != `negative_prompt_{kind}`"
+            f" {second.shape}."
+        )
