@@ -1,0 +1,1 @@
+"""One trainer, driven by one commented file per run."""

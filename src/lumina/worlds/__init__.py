@@ -1,0 +1,1 @@
+"""Generated data, and the rules that judge what a model makes of it."""
