@@ -1,0 +1,1 @@
+"""Networks that map noisy tokens, a time and a condition to a velocity."""

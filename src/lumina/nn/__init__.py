@@ -1,0 +1,1 @@
+"""Layers, attention and rotary positions that every backbone builds on."""

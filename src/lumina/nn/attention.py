@@ -1,0 +1,89 @@
+"""Grouped-query attention to tokens and to text."""
+
+import math
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+def fused_attend(
+    query: Float[Tensor, "b n h k"],
+    key: Float[Tensor, "b m g k"],
+    value: Float[Tensor, "b m g k"],
+    *,
+    mask: Bool[Tensor, "b 1 #n m"] | None = None,
+    scale: float | None = None,
+) -> Float[Tensor, "b n h k"]:
+    """Attend with the kernel that `set_attention_backend` chose: the default `Attend`."""
+    repeats = query.shape[2] // key.shape[2]
+    # On CUDA no fused kernel takes grouped heads in float32 or beside a mask: PyTorch would fall
+    # back to one that keeps all scores in memory.
+    grouped = mask is None and (query.device.type == "cpu" or query.dtype != torch.float32)
+    if repeats > 1 and not grouped:
+        key, value = (x.repeat_interleave(repeats, dim=2) for x in (key, value))
+    return dispatch_attention_fn(
+        query, key, value, attn_mask=mask, scale=scale, enable_gqa=repeats > 1 and grouped
+    )
+
+
+def proportional_scale(head_width: int, *, tokens: int, base: int | None) -> float:
+    """Factor on attention scores that keeps their entropy as it was for `base` tokens.
+
+    Args:
+        head_width: Channels of a head.
+        tokens: How many tokens there are.
+        base: How many tokens the model was trained with, above 1. None leaves the plain factor.
+
+    Raises:
+        ValueError: If `base` is not above 1.
+
+    Source:
+        Training-free diffusion model adaptation for variable-sized text-to-image synthesis,
+        arXiv:2306.08645, equation 9.
+    """
+    plain = head_width**-0.5
+    if base is None:
+        return plain
+    if base <= 1:
+        raise ValueError(f"base_sequence_length must be above 1, got {base}")
+    return plain * math.sqrt(math.log(tokens, base))
+
+
+class Attention(nn.Module):
+    """Projections of an attention: queries from tokens, keys and values from any source."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        kv_heads: int,
+        source_width: int | None = None,
+        qk_norm: bool = True,
+        has_output: bool = True,
+    ):
+        super().__init__()
+        self.heads, self.kv_heads = heads, kv_heads
+        kv_width = width // heads * kv_heads
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(source_width or width, kv_width, bias=False)
+        self.to_v = nn.Linear(source_width or width, kv_width, bias=False)
+        self.norm_q = nn.LayerNorm(width) if qk_norm else nn.Identity()
+        self.norm_k = nn.LayerNorm(kv_width) if qk_norm else nn.Identity()
+        if has_output:
+            self.to_out = nn.ModuleList([nn.Linear(width, width, bias=False)])
+
+    def query(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n h k"]:
+        """Queries, normalised over all heads together."""
+        query = self.to_q(tokens)
+        return self.norm_q(query).to(query.dtype).unflatten(-1, (self.heads, -1))
+
+    def key_value(
+        self, source: Float[Tensor, "b m e"]
+    ) -> tuple[Float[Tensor, "b m g k"], Float[Tensor, "b m g k"]]:
+        """Keys, normalised over all heads together, and values."""
+        key, value = self.to_k(source), self.to_v(source)
+        key = self.norm_k(key).to(value.dtype)
+        return key.unflatten(-1, (self.kv_heads, -1)), value.unflatten(-1, (self.kv_heads, -1))

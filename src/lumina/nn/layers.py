@@ -1,0 +1,170 @@
+"""The layers of a flow transformer that are not attention."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Scale each token to a root mean square of 1, then by a learned weight."""
+
+    def __init__(self, width: int, *, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], factor: Float[Tensor, "b 1 d"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Normalise in float32; `factor` multiplies the learned weight, sample by sample."""
+        weight = self.weight.float()
+        if factor is not None:
+            weight = weight * factor.float()
+        wide = x.float()
+        inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (wide * inverse * weight).to(x.dtype)
+
+
+class ModulatedRMSNorm(nn.Module):
+    """Normalise the tokens of a block, and read the block's scales and gates from a condition."""
+
+    def __init__(self, width: int, *, condition_width: int, eps: float):
+        super().__init__()
+        self.linear = nn.Linear(condition_width, 4 * width)
+        self.norm = RMSNorm(width, eps=eps)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], condition: Float[Tensor, "b c"]
+    ) -> tuple[
+        Float[Tensor, "b n d"],
+        Float[Tensor, "b 1 d"],
+        Float[Tensor, "b 1 d"],
+        Float[Tensor, "b 1 d"],
+    ]:
+        """Return scaled tokens for attention, its gate, then the feed-forward's scale and gate."""
+        modulation = self.linear(condition).unsqueeze(1).chunk(4, dim=-1)
+        attention_scale, attention_gate, forward_scale, forward_gate = modulation
+        normed = self.norm(x, 1 + attention_scale)
+        return normed, attention_gate.tanh(), 1 + forward_scale, forward_gate.tanh()
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward network (SwiGLU)."""
+
+    def __init__(self, width: int, *, inner_width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(width, inner_width, bias=False)
+        self.linear_2 = nn.Linear(inner_width, width, bias=False)
+        self.linear_3 = nn.Linear(width, inner_width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Transform each token alone."""
+        return self.linear_2(nn.functional.silu(self.linear_1(x)) * self.linear_3(x))
+
+
+def feed_forward_width(width: int, *, multiple_of: int, multiplier: float | None) -> int:
+    """Inner width that gives a gated network the weights of a plain one four times as wide.
+
+    Args:
+        width: Width of the tokens.
+        multiple_of: What to round the result up to a multiple of.
+        multiplier: Factor on the result before rounding. None stands for 1.
+    """
+    inner_width = int(4 * 2 * width / 3)
+    if multiplier is not None:
+        inner_width = int(multiplier * inner_width)
+    return multiple_of * math.ceil(inner_width / multiple_of)
+
+
+class PatchEmbed(nn.Module):
+    """Turn square patches of a picture into tokens, row by row."""
+
+    def __init__(self, *, patch_size: int, channels: int, width: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Linear(patch_size * patch_size * channels, width)
+
+    def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b n d"]:
+        """Embed each patch, its values ordered by channel, row and column."""
+        size = self.patch_size
+        patches = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # (b, c, rows, p, cols, p)
+        return self.proj(patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
+
+
+class ModulatedOutput(nn.Module):
+    """Normalise, scale by a condition, and project tokens to the values of their patches."""
+
+    def __init__(self, width: int, *, condition_width: int, out_width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(condition_width, width)
+        self.linear_2 = nn.Linear(width, out_width)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], condition: Float[Tensor, "b c"]
+    ) -> Float[Tensor, "b n out"]:
+        """Return the values of each token's patch."""
+        normed = nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6)
+        return self.linear_2(normed * (1 + self.linear_1(condition)).unsqueeze(1))
+
+
+def unpatchify(
+    tokens: Float[Tensor, "b n values"], *, patch_size: int, rows: int, cols: int
+) -> Float[Tensor, "b c height width"]:
+    """Put patches back in place, their values ordered by row, column and channel."""
+    patches = tokens.unflatten(2, (patch_size, patch_size, -1)).unflatten(1, (rows, cols))
+    return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+class TimeEmbed(nn.Module):
+    """Embed times in [0, 1]."""
+
+    frequencies = 256
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(self.frequencies, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, times: Float[Tensor, " b"], dtype: torch.dtype) -> Float[Tensor, "b c"]:
+        """Return one vector of type `dtype` for each time."""
+        half = self.frequencies // 2
+        exponents = torch.arange(half, dtype=torch.float32, device=times.device) / half
+        angles = times.float().unsqueeze(-1) * torch.exp(-math.log(10000) * exponents)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
+        return self.linear_2(nn.functional.silu(self.linear_1(waves.to(dtype))))
+
+
+class TimeTextEmbed(nn.Module):
+    """Sum the embedding of a time and that of a text's weighted mean."""
+
+    def __init__(self, width: int, *, text_width: int):
+        super().__init__()
+        self.timestep_embedder = TimeEmbed(width)
+        self.caption_embedder = nn.Sequential(
+            nn.LayerNorm(text_width), nn.Linear(text_width, width)
+        )
+
+    def forward(
+        self,
+        times: Float[Tensor, " b"],
+        text: Float[Tensor, "b m e"],
+        weights: Float[Tensor, "b m"] | None = None,
+    ) -> Float[Tensor, "b c"]:
+        """Return one vector for each sample.
+
+        Args:
+            times: Times in [0, 1].
+            text: Features of each text token.
+            weights: How much each token counts. If all are 0, the mean is 0. None counts all alike.
+        """
+        if weights is None:
+            weights = torch.ones_like(text[..., 0])
+        weights = weights.float().unsqueeze(-1)
+        total = weights.sum(1)
+        total = total.where((weights != 0).any(1), 1)
+        pooled = (text * weights).sum(1) / total
+        return self.timestep_embedder(times, text.dtype) + self.caption_embedder(
+            pooled.to(text.dtype)
+        )

@@ -1,0 +1,88 @@
+"""Rotary positions on grids of frames, rows and columns."""
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+
+def grid_positions(
+    *, frames: int = 1, rows: int, cols: int, device: torch.device | str | None = None
+) -> Float[Tensor, "n 3"]:
+    """Frame, row and column of each token of a grid, columns fastest."""
+    axes = [torch.arange(count, device=device).float() for count in (frames, rows, cols)]
+    return torch.cartesian_prod(*axes)
+
+
+def rope_table(
+    positions: Float[Tensor, "n axes"],
+    *,
+    channels: tuple[int, ...],
+    theta: float = 10000.0,
+    linear: float = 1.0,
+    ntk: float = 1.0,
+) -> Float[Tensor, "n half 2"]:
+    """Cosine and sine of the angles by which `rotate` turns the channels of each token.
+
+    The axes take turns, from high frequencies to low: row, column, row, column and so on.
+
+    Args:
+        positions: Where each token is, in patches along each axis.
+        channels: How many channels of a head each axis turns: even numbers, 0 for an unused axis.
+        theta: How much slower the last frequency of an axis turns than the first.
+        linear: Divides the positions, to fit a larger grid in the range known from training.
+        ntk: Multiplies `theta`, which stretches low frequencies and keeps high ones.
+
+    Source:
+        Lumina-Next, arXiv:2406.18583, section 2.2. Two axes give the table of diffusers'
+        `get_2d_rotary_pos_embed_lumina`, in the same float32 operations.
+    """
+    device = positions.device
+    turns = [torch.arange(count // 2, device=device) for count in channels]
+    slowness = [2 * turn / count for turn, count in zip(turns, channels, strict=True)]
+    owners = [torch.full_like(turn, axis) for axis, turn in enumerate(turns)]
+    order = torch.cat(turns).argsort(stable=True)
+    frequencies = 1 / (theta * ntk) ** torch.cat(slowness)[order] / linear
+    angles = positions[:, torch.cat(owners)[order]] * frequencies
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+
+def crop_rope_table(
+    table: Shaped[Tensor, "height width half"], *, rows: int, cols: int
+) -> Float[Tensor, "n half 2"]:
+    """Take a grid's corner from diffusers' table of complex (or real: no sine) rotations.
+
+    Raises:
+        ValueError: If the grid is larger than the table.
+    """
+    height, width, _ = table.shape
+    if rows > height or cols > width:
+        raise ValueError(
+            f"image_rotary_emb covers {height} x {width} patches, but the latents have "
+            f"{rows} x {cols}; pass a larger table, or none"
+        )
+    corner = table[:rows, :cols].flatten(0, 1)
+    if corner.is_complex():
+        return torch.view_as_real(corner).float()
+    return torch.stack([corner, torch.zeros_like(corner)], dim=-1).float()
+
+
+def rotate(
+    x: Float[Tensor, "b n h k"], rope: Float[Tensor, "*b n half 2"]
+) -> Float[Tensor, "b n h k"]:
+    """Turn neighbouring pairs of channels by the angle of their token."""
+    rope = rope.unsqueeze(-3)
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():
+        return _rotate_parts(pairs, rope).flatten(-2).to(x.dtype)
+    # Eager mode runs one complex product many times faster than its real parts; the compiler
+    # fuses the parts, and has no code for complex numbers.
+    turned = torch.view_as_complex(pairs) * torch.view_as_complex(rope)
+    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+
+
+def _rotate_parts(
+    pairs: Float[Tensor, "b n h half 2"], rope: Float[Tensor, "*b n 1 half 2"]
+) -> Float[Tensor, "b n h half 2"]:
+    even, odd = pairs.unbind(-1)
+    cos, sin = rope.unbind(-1)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
