@@ -4,7 +4,6 @@ Nothing heavy is imported here, so that `lumina --help` answers at once.
 """
 
 import dataclasses
-import json
 import math
 import re
 import types
@@ -71,7 +70,7 @@ class TextToImage:
     )
     seed: int | None = setting(None, "start of the random numbers (default: random)", ge=0)
     dtype: str = setting("auto", "type of the numbers to compute with", choices=DTYPES)
-    device: str = setting("auto", "where to compute: cpu, cuda, cuda:1, mps")
+    device: str = setting("auto", "where to compute: cpu, cuda, cuda:1, mps", metavar="DEVICE")
 
     def __post_init__(self) -> None:
         """Refuse values that no model can work with."""
@@ -134,17 +133,9 @@ def read_setting(field: dataclasses.Field, kind: Any, text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise LuminaError(f"{field.name} is {text!r}, not {_NOUNS[kind]}") from None
-
-
-def from_json(kind: type[Any], text: str, changes: Mapping[str, Any]) -> Any:
-    """Settings of a dataclass out of JSON, some of them changed.
-
-    Raises:
-        LuminaError: If a setting is unknown or out of range.
-    """
-    values = json.loads(text)
-    return kind(**check_names(kind, values) | changes)
+        raise LuminaError(
+            f"{field.name} is {text!r}, not {_NOUNS[kind]}", hint=_allowed(field.metadata)
+        ) from None
 
 
 def check_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Checkpoints on disk: what a folder holds, before any weight is read."""

@@ -1,0 +1,244 @@
+"""The `lumina` command: one subcommand for each thing a person does."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NoReturn, get_type_hints
+
+import lumina
+from lumina.errors import LuminaError
+from lumina.requests import TextToImage, read_setting
+
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended: 128 and the number of the signal."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        The exit code: 0, 1 after an error, 2 if the command line makes no sense, 130 after Ctrl-C.
+    """
+    _show_warnings()
+    try:
+        options = _make_parser().parse_args(arguments)
+    except LuminaError as error:
+        _tell(f"error: {error}")
+        return 2
+    try:
+        options.run(options)
+    except LuminaError as error:
+        if options.debug:
+            traceback.print_exc()
+        _tell(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _tell("stopped")
+        return INTERRUPTED
+    return 0
+
+
+def generate(options: argparse.Namespace) -> None:
+    """Make pictures from prompts."""
+    from lumina.generation import plan, run, settings_of
+
+    known = {field.name for field in dataclasses.fields(TextToImage)}
+    settings = settings_of(options.source) if options.source else {}
+    settings |= {name: value for name, value in vars(options).items() if name in known}
+    prompts = options.prompts + _lines(options.prompt_file)
+    job = plan(
+        prompts or [settings.get("prompt", "")],
+        settings,
+        images=options.images,
+        output=options.output,
+        grid=options.grid,
+        force=options.force,
+        preview=options.preview,
+    )
+    _quiet_libraries()
+    _tell(f"seed: {job.requests[0].seed}")
+    begin = time.perf_counter()
+    for path in run(job):
+        print(path, flush=True)
+    _tell(f"time: {time.perf_counter() - begin:.1f} s")
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print how a picture was made."""
+    from lumina.media import read_record
+
+    print(json.dumps(read_record(options.file), indent=2, ensure_ascii=False))
+
+
+def models(options: argparse.Namespace) -> None:
+    """List the models that can be loaded."""
+    from lumina.catalog import list_models
+
+    table = list_models()
+    rows = [list(table[0]), *(list(row.values()) for row in table)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def get(options: argparse.Namespace) -> None:
+    """Download a model."""
+    from lumina.catalog import download
+
+    print(download(options.model))
+
+
+def env(options: argparse.Namespace) -> None:
+    """Print what a bug report needs to say about this machine."""
+    from lumina.devices import report
+
+    for name, value in report().items():
+        print(f"{name:14} {value}")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Run a recipe, from where it stopped if it was run before."""
+    from lumina.training.recipes import load
+
+    recipe = load(options.recipe, options.settings)
+
+    from lumina.training.trainer import train
+
+    print(train(recipe))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measure how well a model draws what prompts say."""
+    from lumina.catalog import load
+    from lumina.evaluation import drawings
+
+    pipeline = load(options.model)
+    pipeline.set_progress_bar_config(disable=True)
+    result = drawings.evaluate(
+        pipeline,
+        names=options.names,
+        languages=options.languages.split(",") if options.languages else None,
+        full=options.full,
+        progress=_tell,
+        folder=options.output,
+    )
+    print(json.dumps(result, indent=2) if options.json else drawings.table(result))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\nhint: {self.prog} --help\n")
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="lumina", description=lumina.__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"lumina {lumina.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            run.__name__, help=run.__doc__, description=run.__doc__, allow_abbrev=False
+        )
+        command.add_argument("--debug", action="store_true", help="show where an error came from")
+        command.set_defaults(run=run)
+        return command
+
+    _add_generate_flags(add(generate))
+    add(show).add_argument("file", type=Path, metavar="FILE", help="a PNG that lumina made")
+    add(models)
+    add(get).add_argument("model", metavar="NAME|HUB_ID", help="what to download")
+    add(env)
+    command = add(train)
+    command.add_argument("recipe", type=Path, metavar="FILE", help="a TOML file of recipes/")
+    command.add_argument("settings", nargs="*", metavar="key=value", help="changes to it")
+    command = add(evaluate)
+    command.add_argument("model", metavar="NAME|FOLDER", help="what to measure")
+    command.add_argument("--names", type=int, metavar="N", help="how many things to draw")
+    command.add_argument("--languages", metavar="LIST", help="such as en,fr,ja")
+    command.add_argument("--full", action="store_true", help="everything, which takes long")
+    command.add_argument("--json", action="store_true", help="print JSON, not a table")
+    command.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="keep pictures here")
+    return parser
+
+
+def _add_generate_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE|FOLDER", help="where to write (default: here)"
+    )
+    hints = get_type_hints(TextToImage)
+    for field in dataclasses.fields(TextToImage):
+        if field.name == "prompt":
+            continue
+        facts = field.metadata
+        metavar = facts["metavar"] or "|".join(facts["choices"] or ()) or "N"
+        command.add_argument(
+            f"--{field.name}",
+            type=partial(read_setting, field, hints[field.name]),
+            default=argparse.SUPPRESS,
+            metavar=metavar,
+            help=_help(field),
+        )
+    command.add_argument(
+        "--images", type=int, default=1, metavar="N", help="pictures of each prompt (default: 1)"
+    )
+    command.add_argument(
+        "--prompts", dest="prompt_file", type=Path, metavar="FILE", help="one prompt a line"
+    )
+    command.add_argument("--grid", action="store_true", help="put all pictures into one file")
+    command.add_argument(
+        "--preview", type=Path, metavar="FOLDER", help="write what each step is heading for"
+    )
+    command.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="begin with a picture's settings"
+    )
+    command.add_argument("--force", action="store_true", help="replace a file named with -o")
+
+
+def _help(field: dataclasses.Field) -> str:
+    facts = field.metadata
+    unit = f", in {facts['unit']}" if facts["unit"] else ""
+    if field.name in _SET_BY_MODEL:
+        return f"{facts['help']}{unit} (default: what suits the model)"
+    default = "" if field.default in (None, "") else f" (default: {field.default})"
+    return f"{facts['help']}{unit}{default}"
+
+
+_SET_BY_MODEL = {"size"}
+
+
+def _lines(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LuminaError(f"cannot read {file}: {error}") from error
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise LuminaError(f"{file} holds no prompt", hint="write one in each line")
+    return prompts
+
+
+def _show_warnings() -> None:
+    logging.addLevelName(logging.WARNING, "warning")
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+
+
+def _quiet_libraries() -> None:
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

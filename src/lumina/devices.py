@@ -1,0 +1,101 @@
+"""Where to compute and with which numbers, chosen for the machine at hand."""
+
+import os
+import platform
+from importlib import metadata
+
+import psutil
+import torch
+
+from lumina.errors import LuminaError, UnknownNameError
+from lumina.requests import DTYPES
+
+_LIBRARIES = ("lumina-t2x", "torch", "diffusers", "transformers", "accelerate", "peft", "pillow")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of a name, if this machine has it.
+
+    Args:
+        name: Such as "cpu" or "cuda:1". "auto" is the accelerator, or the CPU without one.
+
+    Raises:
+        LuminaError: If the machine has no such device.
+    """
+    available = available_devices()
+    if name == "auto":
+        return torch.device(available[-1].partition(":")[0])
+    if name not in available and f"{name}:0" not in available:
+        raise LuminaError(
+            f"there is no device {name!r} here", hint=f"available: {', '.join(available)}"
+        )
+    return torch.device(name)
+
+
+def available_devices() -> list[str]:
+    """Names of all devices, the CPU first."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return ["cpu"]
+    count = torch.accelerator.device_count()
+    return ["cpu", *(f"{accelerator.type}:{index}" for index in range(count))]
+
+
+def pick_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The type of numbers of a name.
+
+    Args:
+        name: Such as "float32". "auto" is bfloat16 where the device is fast at it, else float32.
+        device: Where to compute.
+
+    Raises:
+        UnknownNameError: If the name is none of `lumina.requests.DTYPES`.
+    """
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise UnknownNameError.among(DTYPES, name, kind="dtype")
+    if name == "auto":
+        return torch.bfloat16 if is_fast_at_bfloat16(device) else torch.float32
+    return getattr(torch, name)
+
+
+def is_fast_at_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, not by way of float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Older versions of torch do not tell what the CPU can do.
+        can = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(can.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+    return False
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory that the device has in all."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
+
+
+def report() -> dict[str, str]:
+    """What a bug report needs to say about this machine."""
+    facts = {"python": platform.python_version(), "system": platform.platform()}
+    facts |= {library: metadata.version(library) for library in _LIBRARIES}
+    facts["memory"] = f"{total_memory(torch.device('cpu')) / 1e9:.1f} GB"
+    facts["cores"] = f"{os.cpu_count()} ({torch.get_num_threads()} used)"
+    for name in available_devices():
+        device = torch.device(name)
+        fast = "yes" if is_fast_at_bfloat16(device) else "no"
+        facts[name] = f"{_model_of(device)}, fast bfloat16: {fast}"
+    chosen = pick_device()
+    facts["chosen"] = f"{chosen}, {pick_dtype('auto', chosen)}".replace("torch.", "")
+    return facts
+
+
+def _model_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        memory = total_memory(device) / 1e9
+        return f"{torch.cuda.get_device_name(device)}, {memory:.1f} GB, CUDA {torch.version.cuda}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.processor() or platform.machine()}, {capability}"

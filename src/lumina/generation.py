@@ -1,0 +1,234 @@
+"""From what a person asked for to files: the work behind `lumina generate`."""
+
+import dataclasses
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lumina
+from lumina.catalog import Footprint, find, load
+from lumina.checkpoints.folder import check_folder, fingerprint
+from lumina.errors import LuminaError
+from lumina.media import (
+    free_path,
+    make_folder,
+    make_grid,
+    read_record,
+    refuse_existing,
+    refuse_unwritable,
+    slug,
+    write_png,
+)
+from lumina.requests import TextToImage, check_names, nearest_size, read_size
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from lumina.pipelines.text_to_image import LuminaPipeline
+
+SEEDS = 2**32
+"""Random seeds are below this: short enough to type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Pictures to make, all by one model, and where they go."""
+
+    requests: list[TextToImage]
+    """Every field has the value that is used; none is left to be found."""
+    model_hash: str
+    output: Path
+    """A file if there is one result, else a folder."""
+    grid: bool
+    force: bool
+    preview: Path | None
+
+
+def plan(
+    prompts: list[str],
+    settings: Mapping[str, Any],
+    *,
+    images: int = 1,
+    output: Path | None = None,
+    grid: bool = False,
+    force: bool = False,
+    preview: Path | None = None,
+) -> Job:
+    """Find out all that making pictures needs, and refuse what will not work.
+
+    Args:
+        prompts: One or more.
+        settings: Fields of `TextToImage` that have been chosen.
+        images: Pictures of each prompt.
+        output: A PNG file, or a folder. None is a new name here.
+        grid: Put all pictures into one file.
+        force: Replace `output` if it is a file that exists.
+        preview: Folder for pictures of each step.
+
+    Raises:
+        LuminaError: If anything asked for cannot be had. No weights are read before.
+    """
+    if images < 1:
+        raise LuminaError(f"images is {images}, which is out of range", hint="allowed: 1 and above")
+    checkpoint = find(settings.get("model", TextToImage.model))
+    chosen = {"seed": secrets.randbelow(SEEDS)} | dict(checkpoint.defaults) | dict(settings)
+    repeated = [prompt for prompt in prompts for _ in range(images)]
+    requests = [
+        TextToImage(**chosen | {"prompt": prompt, "seed": chosen["seed"] + number})
+        for number, prompt in enumerate(repeated)
+    ]
+    single = grid or len(requests) == 1
+    output = _choose_output(output, requests[0], single=single, grid=grid, force=force)
+    if preview is not None:
+        make_folder(preview)
+    requests = _choose_device(requests, checkpoint.footprint())
+    check_folder(checkpoint.folder)
+    return Job(
+        requests=requests,
+        model_hash=fingerprint(checkpoint.folder),
+        output=output,
+        grid=grid,
+        force=force,
+        preview=preview,
+    )
+
+
+def run(job: Job) -> Iterator[Path]:
+    """Make the pictures of a job one by one, so that each is the same as when made alone.
+
+    Yields:
+        Each file, when it is complete.
+    """
+    first = job.requests[0]
+    pipeline = load(first.model, dtype=first.dtype, device=first.device)
+    facts = {"version": lumina.__version__, "model_hash": job.model_hash}
+    images = []
+    for number, request in enumerate(job.requests, start=1):
+        pipeline.set_progress_bar_config(desc=f"{number}/{len(job.requests)}", disable=None)
+        image = _make(pipeline, request, job.preview)
+        if job.grid:
+            images.append(image)
+            continue
+        path = job.output
+        if path.is_dir():
+            path = free_path(path / f"{_stem(request)}.png")
+        write_png(path, image, facts | {"request": dataclasses.asdict(request)}, force=job.force)
+        yield path
+    if job.grid:
+        pictures = [dataclasses.asdict(request) for request in job.requests]
+        grid = make_grid(images, [request.prompt for request in job.requests])
+        write_png(job.output, grid, facts | {"requests": pictures}, force=job.force)
+        yield job.output
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    """The settings of a picture that lumina made, out of its file.
+
+    Raises:
+        LuminaError: If the file holds none, those of several pictures, or unknown ones.
+    """
+    record = read_record(path)
+    if "request" not in record:
+        raise LuminaError(
+            f"{path} is a grid of {len(record['requests'])} pictures",
+            hint=f"`lumina show {path}` prints the settings of each",
+        )
+    return check_names(TextToImage, record["request"])
+
+
+def _choose_output(
+    output: Path | None, first: TextToImage, *, single: bool, grid: bool, force: bool
+) -> Path:
+    """A file that can be written, or a folder that is there."""
+    name = f"{_stem(first)}-grid.png" if grid else f"{_stem(first)}.png"
+    if output is None:
+        output = free_path(Path(name) if single else Path(name).with_suffix(""))
+    if output.suffix and not output.is_dir():
+        if output.suffix.lower() != ".png":
+            raise LuminaError(f"{output} is no PNG file", hint="pictures are written as .png")
+        if not single:
+            raise LuminaError(
+                f"several pictures do not fit into {output}",
+                hint="--grid puts them into one file, or name a folder",
+            )
+        if not force:
+            refuse_existing(output)
+        refuse_unwritable(output)
+        return output
+    make_folder(output)
+    refuse_unwritable(output / name)
+    return free_path(output / name) if grid else output
+
+
+def _choose_device(requests: list[TextToImage], footprint: Footprint) -> list[TextToImage]:
+    """The requests with the device and dtype that will be used."""
+    from lumina.devices import pick_device, pick_dtype, total_memory
+
+    device = pick_device(requests[0].device)
+    dtype = pick_dtype(requests[0].dtype, device)
+    needed = partial(footprint.bytes, bytes_per_number=dtype.itemsize)
+    _refuse_too_large(requests[0].size, needed, total_memory(device))
+    names = {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
+    return [dataclasses.replace(request, **names) for request in requests]
+
+
+def _refuse_too_large(size: str, needed: Any, available: int) -> None:
+    if needed(size) <= available:
+        return
+    largest = size
+    while needed(largest) > available and largest != "16x16":
+        width, height = read_size(largest)
+        largest = "{}x{}".format(*nearest_size(width * 0.9, height * 0.9))
+    raise LuminaError(
+        f"size {size} needs about {needed(size) / 1e9:,.0f} GB of memory,"
+        f" and there are {available / 1e9:.0f} GB",
+        hint=f"the nearest that fits is about {largest}",
+    )
+
+
+def _stem(request: TextToImage) -> str:
+    return f"{slug(request.prompt)}-{request.seed}"
+
+
+def _make(pipeline: "LuminaPipeline", request: TextToImage, preview: Path | None) -> "Image":
+    import torch
+
+    width, height = read_size(request.size)
+    watch = None if preview is None else _Preview(preview, _stem(request))
+    return pipeline(
+        prompt=request.prompt,
+        width=width,
+        height=height,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance,
+        negative_prompt=request.negative,
+        generator=torch.Generator().manual_seed(request.seed),
+        callback_on_step_end=watch,
+    ).images[0]
+
+
+class _Preview:
+    """Writes what the flow is heading for after each step but the first."""
+
+    def __init__(self, folder: Path, stem: str):
+        self.folder = folder
+        self.stem = stem
+        self.before: torch.Tensor | None = None
+
+    def __call__(
+        self, pipeline: "LuminaPipeline", step: int, timestep: Any, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
+        x = tensors["latents"]
+        if self.before is not None:
+            noise_before, noise = pipeline.scheduler.sigmas[step : step + 2].tolist()
+            toward_noise = (x - self.before) / (noise - noise_before)
+            data = pipeline._decode(x - noise * toward_noise)
+            image = pipeline.image_processor.postprocess(data, output_type="pil")[0]
+            path = self.folder / f"{self.stem}-step-{step + 1:03}.png"
+            write_png(path, image, {"step": step + 1}, force=True)
+        self.before = x
+        return tensors
