@@ -76,9 +76,7 @@ class AlignedEncoder(nn.Module):
 
     def features(self, ids: Tensor, mask: Tensor) -> Float[Tensor, "b m width"]:
         """What pipelines take from the encoder."""
-        states = self.encoder(
-            ids, attention_mask=mask, output_hidden_states=True, use_cache=False
-        )
+        states = self.encoder(ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
         return states.hidden_states[FEATURE_LAYER]
 
     def slots(self, features: Tensor, mask: Tensor) -> Float[Tensor, "b slots width"]:
@@ -164,9 +162,7 @@ class AlignmentObjective:
         return draw_caption(brief, rng, foreign=self.recipe.languages_weight)
 
     def _pack(self, briefs: list[Brief], texts: list[str]) -> Captions:
-        tokens = self.tokenizer(
-            texts, padding=True, return_tensors="pt"
-        )
+        tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
         slots = [[self.number[emoji] for emoji in brief.things] for brief in briefs]
         return Captions(
             tokens["input_ids"],

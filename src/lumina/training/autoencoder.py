@@ -60,7 +60,7 @@ class AutoencoderObjective:
         """Random crops of scenes, every pixel of them near a drawing."""
         rng = np.random.default_rng((self.recipe.seed, 1, step))
         crops = [self._crop(rng) for _ in range(self.recipe.batch_size)]
-        return Crops(_to_tensor(crops))
+        return Crops(to_pixels(crops))
 
     def loss(self, batch: Crops, step: int) -> tuple[Tensor, dict[str, float]]:
         """Error of the reconstruction, with the latents kept spread and smooth."""
@@ -84,7 +84,7 @@ class AutoencoderObjective:
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
         """Unseen drawings above what comes back, with the error in the file name."""
-        pixels = _to_tensor([_whole(emoji, 128) for emoji in self.unseen])
+        pixels = to_pixels([_whole(emoji, 128) for emoji in self.unseen])
         output = self.module.decode(self.module.encode(pixels).latent_dist.mean).sample.clamp(-1, 1)
         rows = torch.cat([torch.cat(list(half), -1) for half in (pixels, output)], -2)
         picture = ((rows + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
@@ -119,6 +119,12 @@ class AutoencoderObjective:
             canvas.paste(drawing, tuple(int(v) for v in offset.round()), drawing)
         crop = np.asarray(canvas)
         return crop[..., rng.permutation(3)] if rng.random() < 0.25 else crop
+
+
+def to_pixels(pictures: list[np.ndarray]) -> Float[Tensor, "b 3 rows cols"]:
+    """RGB bytes as values in [-1, 1]."""
+    stacked = torch.from_numpy(np.stack(pictures))
+    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()
@@ -158,8 +164,3 @@ def _whole(emoji: str, side: int) -> np.ndarray:
     drawing = fit(sprite(emoji), round(0.8 * side))
     canvas.paste(drawing, ((side - drawing.width) // 2, (side - drawing.height) // 2), drawing)
     return np.asarray(canvas)
-
-
-def _to_tensor(pictures: list[np.ndarray]) -> Tensor:
-    stacked = torch.from_numpy(np.stack(pictures))
-    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1

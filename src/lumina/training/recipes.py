@@ -106,8 +106,11 @@ class FlowRecipe(Recipe):
     kv_heads: int = setting(8, "attention heads of keys and values", ge=1)
     multiple_of: int = setting(256, "feed-forward widths are rounded up to a multiple of this")
     sizes: tuple[str, ...] = setting(("128x128",), "picture sizes, one for each step in turn")
+    early_sizes: tuple[str, ...] = setting(("64x64",), "picture sizes at the start of the run")
+    early_share: float = setting(0.0, "share of the run that takes the early sizes", ge=0, le=1)
     scenes: int = setting(20000, "scenes that are painted and encoded once", ge=1)
     caption_dropout: float = setting(0.1, "share of captions that are emptied", ge=0, le=1)
+    foreign: float = setting(0.5, "share of captions that are not English, where possible")
     time_shift: float = setting(1.0, "above 1 draws more training times near noise", ge=0)
 
     def make_objective(self) -> "Objective":

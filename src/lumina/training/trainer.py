@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ STATE = "state.pt"
 METRICS = "metrics.jsonl"
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What is trained, on which data, and against which loss."""
 

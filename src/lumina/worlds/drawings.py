@@ -106,8 +106,11 @@ def fit(drawing: Image.Image, side: int) -> Image.Image:
     """Resize so that the longer side has `side` pixels."""
     factor = side / max(drawing.size)
     width, height = (max(1, round(length * factor)) for length in drawing.size)
-    return drawing.convert("RGBa").resize((width, height), Image.Resampling.BOX if factor < 0.5
-                                          else Image.Resampling.BICUBIC).convert("RGBA")
+    return (
+        drawing.convert("RGBa")
+        .resize((width, height), Image.Resampling.BOX if factor < 0.5 else Image.Resampling.BICUBIC)
+        .convert("RGBA")
+    )
 
 
 def reference(emoji: str, side: int = 32) -> np.ndarray:

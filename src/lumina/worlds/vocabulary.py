@@ -74,10 +74,8 @@ def choose_things() -> tuple[list[str], list[str]]:
             picture = on_white(_stretched(symbol)).ravel()
         except LuminaError:
             continue
-        is_wanted = not LEFT_OUT.match(english[symbol].replace(" ", "_")) and not _is_person(symbol)
-        if not is_wanted or any(ord(letter) in FLAG_LETTERS for letter in symbol):
-            others.append(symbol)
-        elif _nearest(picture, pictures[: len(things)]) < NEAR_DUPLICATE:
+        nearest = _nearest(picture, pictures[: len(things)])
+        if _is_left_out(symbol, english[symbol]) or nearest < NEAR_DUPLICATE:
             others.append(symbol)
         else:
             pictures[len(things)] = picture
@@ -107,5 +105,7 @@ def _nearest(picture: np.ndarray, others: np.ndarray) -> float:
     return float(np.sqrt(((others - picture) ** 2).mean(1).min(initial=np.inf)))
 
 
-def _is_person(symbol: str) -> bool:
-    return JOINER in symbol and any(part in symbol for part in {FEMALE, MALE} | PERSONS)
+def _is_left_out(symbol: str, name: str) -> bool:
+    is_flag = any(ord(letter) in FLAG_LETTERS for letter in symbol)
+    is_person = JOINER in symbol and any(part in symbol for part in {FEMALE, MALE} | PERSONS)
+    return is_flag or is_person or bool(LEFT_OUT.match(name.replace(" ", "_")))

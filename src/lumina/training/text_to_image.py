@@ -1,0 +1,221 @@
+"""Training of a Next-DiT to draw what captions ask for, on cached latents."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+from lumina.backbones.next_dit import NextDiT
+from lumina.encoders.text import FEATURE_LAYER, TOKENS_MULTIPLE
+from lumina.media import grid
+from lumina.pipelines.text_to_image import PATCH_PIXELS, LuminaPipeline
+from lumina.requests import read_size
+from lumina.training.alignment import draw_caption
+from lumina.training.autoencoder import to_pixels
+from lumina.training.recipes import FlowRecipe
+from lumina.types import Size
+from lumina.worlds.captions import Brief, draw_brief, stage
+from lumina.worlds.drawings import paint
+from lumina.worlds.references import write_references
+from lumina.worlds.vocabulary import choose_things
+
+USUAL_SIZE = 128  # pixels to a side
+ENCODED_AT_ONCE = 32
+PREVIEW_STEPS = 15
+PREVIEW_PROMPTS = (
+    "a red apple",
+    "a cat",
+    "a rocket on a black background",
+    "tulip",
+    "a small dog at the left on a green background",
+    "a pizza to the left of a bicycle",
+    "a grinning face",
+    "an owl on a sky blue background",
+    "sombrilla",
+    "かに",
+    "ein Fahrrad",
+    "火箭",
+    "a frog on a pink background",
+    "a small ghost at the bottom",
+    "a violin above a trumpet",
+    "a house",
+)
+
+
+class Latents(NamedTuple):
+    """Data, the noise it is mixed with, times in [0, 1], and tokens of the captions."""
+
+    data: Float[Tensor, "b c rows cols"]
+    noise: Float[Tensor, "b c rows cols"]
+    times: Float[Tensor, " b"]
+    ids: Int[Tensor, "b m"]
+    mask: Int[Tensor, "b m"]
+
+
+class FlowObjective:
+    """Match the velocity from noise to latents of painted scenes.
+
+    Positions and attention are scaled at each size as the pipeline does it.
+    """
+
+    def __init__(self, recipe: FlowRecipe):
+        self.recipe = recipe
+        self.things, _ = choose_things()
+        self.vae = AutoencoderKL.from_pretrained(recipe.autoencoder).eval()
+        text = Path(recipe.text_encoder)
+        self.text_encoder = AutoModel.from_pretrained(
+            text / "text_encoder", dtype=torch.float32
+        ).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(text / "tokenizer")
+        self.module: nn.Module = NextDiT(
+            sample_size=USUAL_SIZE // 8,
+            in_channels=self.vae.config.latent_channels,
+            hidden_size=recipe.width,
+            num_layers=recipe.depth,
+            num_attention_heads=recipe.heads,
+            num_kv_heads=recipe.kv_heads,
+            multiple_of=recipe.multiple_of,
+            cross_attention_dim=self.text_encoder.config.hidden_size,
+        )
+        if recipe.start_from:
+            self.module.load_state_dict(
+                NextDiT.from_pretrained(recipe.start_from, subfolder="transformer").state_dict()
+            )
+        else:
+            start_at_identity(self.module)
+        self.sizes = [Size(*read_size(text)) for text in recipe.sizes]
+        self.early_sizes = [Size(*read_size(text)) for text in recipe.early_sizes]
+        everywhere = self.early_sizes + self.sizes
+        self.scenes = {
+            size: max(1, recipe.scenes * everywhere.count(size) // len(everywhere))
+            for size in dict.fromkeys(everywhere)
+        }
+        self.briefs = {size: self._draw_briefs(size) for size in self.scenes}
+        self.latents = {size: self._encode(size) for size in self.scenes}
+
+    def batch(self, step: int) -> Latents:
+        """Latents of one size with fresh captions, noise and times."""
+        recipe = self.recipe
+        rng = np.random.default_rng((recipe.seed, 3, step))
+        is_early = step < recipe.early_share * recipe.steps
+        sizes = self.early_sizes if is_early else self.sizes
+        size = sizes[step % len(sizes)]
+        chosen = rng.integers(self.scenes[size], size=recipe.batch_size)
+        captions = [self._caption(size, int(index), rng) for index in chosen]
+        tokens = self.tokenizer(
+            captions, padding=True, pad_to_multiple_of=TOKENS_MULTIPLE, return_tensors="pt"
+        )
+        data = self.latents[size][torch.from_numpy(chosen)].float()
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        noise = torch.randn(data.shape, generator=generator)
+        times = torch.rand(len(data), generator=generator)
+        times = times / (times + recipe.time_shift * (1 - times))
+        return Latents(data, noise, times, tokens["input_ids"], tokens["attention_mask"])
+
+    def loss(self, batch: Latents, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Mean squared error of the velocity."""
+        with torch.no_grad():
+            states = self.text_encoder(
+                batch.ids, attention_mask=batch.mask, output_hidden_states=True, use_cache=False
+            )
+        rows, cols = batch.data.shape[-2:]
+        mix = batch.times[:, None, None, None]
+        output = self.module(
+            mix * batch.data + (1 - mix) * batch.noise,
+            batch.times,
+            states.hidden_states[FEATURE_LAYER],
+            batch.mask,
+            cross_attention_kwargs={"base_sequence_length": (USUAL_SIZE // PATCH_PIXELS) ** 2},
+            rope_linear=(rows * cols) ** 0.5 / (USUAL_SIZE // 8),
+            return_dict=False,
+        )[0]
+        error = output[:, : batch.data.shape[1]] - (batch.data - batch.noise)
+        return error.square().mean(), {"tokens": rows * cols // 4}
+
+    @torch.no_grad()
+    def preview(self, folder: Path, step: int) -> None:
+        """Pictures of fixed prompts from fixed noise."""
+        pipeline = self._pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        generators = [torch.Generator().manual_seed(seed) for seed in range(len(PREVIEW_PROMPTS))]
+        pictures = pipeline(
+            list(PREVIEW_PROMPTS), num_inference_steps=PREVIEW_STEPS, generator=generators
+        ).images
+        grid(pictures).save(folder / f"step-{step:06d}.png")
+
+    def export(self, folder: Path) -> None:
+        """Write a checkpoint that `lumina.load` and diffusers read, in half precision."""
+        pipeline = self._pipeline()
+        pipeline.to(torch.float16)
+        pipeline.save_pretrained(folder)
+        pipeline.to(torch.float32)
+        write_references(folder, self.things)
+
+    def _pipeline(self) -> LuminaPipeline:
+        return LuminaPipeline(
+            self.module,
+            FlowMatchEulerDiscreteScheduler(),
+            self.vae,
+            self.text_encoder,
+            self.tokenizer,
+        )
+
+    def _caption(self, size: Size, index: int, rng: np.random.Generator) -> str:
+        if rng.random() < self.recipe.caption_dropout:
+            return ""
+        return draw_caption(self.briefs[size][index], rng, foreign=self.recipe.foreign)
+
+    def _draw_briefs(self, size: Size) -> list[Brief]:
+        rng = np.random.default_rng((self.recipe.seed, 4, *size))
+        return [draw_brief(rng, self.things) for _ in range(self.scenes[size])]
+
+    @torch.no_grad()
+    def _encode(self, size: Size) -> Float[Tensor, "n c rows cols"]:
+        """Latents of all scenes of a size, kept in the run's folder."""
+        weights = Path(self.recipe.autoencoder) / "diffusion_pytorch_model.safetensors"
+        key = hashlib.sha256(weights.read_bytes() + json.dumps(self.things).encode()).hexdigest()
+        name = (
+            f"latents-{size.width}x{size.height}-{self.scenes[size]}-{self.recipe.seed}-{key[:12]}"
+        )
+        path = Path(self.recipe.out) / f"{name}.safetensors"
+        if path.exists():
+            return load_file(path)["latents"]
+        rng = np.random.default_rng((self.recipe.seed, 5, *size))
+        parts = []
+        for start in range(0, self.scenes[size], ENCODED_AT_ONCE):
+            briefs = self.briefs[size][start : start + ENCODED_AT_ONCE]
+            pictures = [np.asarray(paint(stage(brief, rng), size)) for brief in briefs]
+            pixels = to_pixels(pictures)
+            parts.append(self.vae.encode(pixels).latent_dist.mean.half())
+        latents = torch.cat(parts)
+        partial = path.with_suffix(".partial")
+        save_file({"latents": latents}, partial)
+        partial.replace(path)
+        return latents
+
+
+def start_at_identity(module: NextDiT) -> None:
+    """Make every block the identity and the output zero, as the original code starts.
+
+    Source:
+        `initialize_weights` in lumina_next_t2i/models/model.py.
+    """
+    state = module.state_dict()
+    for name, weight in state.items():
+        is_zero = ".norm1.linear" in name or "norm_out" in name
+        if is_zero:
+            nn.init.zeros_(weight)
+        elif weight.ndim == 2:
+            nn.init.xavier_uniform_(weight)
+    for name in list(state):
+        if ".attn2.to_q" in name or ".attn2.norm_q" in name:
+            state[name] = state[name.replace("attn2", "attn1")]
+    module.load_state_dict(state)

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from lumina.errors import LuminaError
+from lumina.training.recipes import AutoencoderRecipe, load
+
+SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_valid(path):
+    assert load(path).out == f"runs/{path.stem}"
+
+
+def test_a_later_setting_wins_over_the_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('task = "autoencoder"\nsteps = 5\nlearning_rate = 1\n')
+    recipe = load(path, ["steps=7", "out=some/folder"])
+    assert isinstance(recipe, AutoencoderRecipe)
+    assert (recipe.steps, recipe.out, recipe.learning_rate) == (7, "some/folder", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "told"),
+    [
+        ('task = "autoencoder"', "stepps=3", "did you mean 'steps'"),
+        ('task = "autoencoder"', "steps=0", "steps is 0"),
+        ('task = "autoencoder"', "steps=many", "steps is 'many'"),
+        ('task = "autoencoder"', "steps", "not key=value"),
+        ('task = "autoencoder"', "channels=3", "not a list"),
+        ('task = "autoencoder"', "decay=1.5", "0 to 1"),
+        ('task = "dance"', "steps=3", "autoencoder"),
+        ("task =", "steps=3", "not valid TOML"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_what_would_be_right(tmp_path, text, override, told):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(LuminaError) as caught:
+        load(path, [override])
+    assert told in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(LuminaError, match=r"absent\.toml"):
+        load(tmp_path / "absent.toml")
+
+
+def test_changes_since_names_only_what_matters_to_the_result():
+    recipe = AutoencoderRecipe(steps=5)
+    other = AutoencoderRecipe(steps=6, log_every=1)
+    assert recipe.changes_since(other.to_json()) == ["steps"]
+    assert recipe.changes_since(recipe.to_json()) == []
