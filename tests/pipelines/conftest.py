@@ -85,6 +85,11 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def tokenizer_without_bos():
+    return make_tokenizer(adds_bos=False)
+
+
 def quiet(pipeline):
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

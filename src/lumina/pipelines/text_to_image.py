@@ -21,14 +21,13 @@ from lumina.encoders.cleaning import clean_caption as cleaned
 from lumina.encoders.text import encode_texts, pad_features
 from lumina.flow.guidance import guide
 from lumina.flow.sample import begin_steps, flow_times, step_options
+from lumina.pipelines import checks
 from lumina.pipelines.adoption import adopt
+from lumina.requests import SIZE_MULTIPLE
 
 GUIDED_CHANNELS = 3
 """The original sampler guides three of its four latent channels (`forward_with_cfg` in
 lumina_next_t2i/models/model.py), so parity with its pictures needs this."""
-
-PATCH_PIXELS = 16
-"""Width and height of what becomes one token: 8 pixels to a latent, 2 latents to a patch."""
 
 _OURS = (NextDiT.__module__, NextDiT.__name__)
 _PUBLISHED = ("diffusers", LuminaNextDiT2DModel.__name__)
@@ -67,8 +66,7 @@ class LuminaPipeline(DiffusionPipeline):
         )
         self.vae_scale_factor = 8
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self.max_sequence_length = 256
-        self.default_sample_size = transformer.config.sample_size if transformer else 128
+        self.default_sample_size = 128 if transformer is None else transformer.config.sample_size
         self.default_image_size = self.default_sample_size * self.vae_scale_factor
         self._interrupt = False
         self._current_timestep = None
@@ -235,7 +233,7 @@ class LuminaPipeline(DiffusionPipeline):
             self.scheduler,
             num_inference_steps,
             sigmas=sigmas,
-            tokens=(width // PATCH_PIXELS) * (height // PATCH_PIXELS),
+            tokens=(width // SIZE_MULTIPLE) * (height // SIZE_MULTIPLE),
             device=device,
         )
         self._num_timesteps = len(timesteps)
@@ -254,7 +252,7 @@ class LuminaPipeline(DiffusionPipeline):
         scaling = self._scale_positions(times, width, height, scaling_watershed)
         attention = {}
         if proportional_attn:
-            trained_tokens = (self.default_image_size // PATCH_PIXELS) ** 2
+            trained_tokens = (self.default_image_size // SIZE_MULTIPLE) ** 2
             attention["base_sequence_length"] = trained_tokens
         options = step_options(self.scheduler, generator)
 
@@ -282,8 +280,10 @@ class LuminaPipeline(DiffusionPipeline):
                     tensors = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     changed = callback_on_step_end(self, index, timestep, tensors) or {}
                     latents = changed.pop("latents", latents)
-                    if "prompt_embeds" in changed:
-                        condition = condition.replace(changed.pop("prompt_embeds"))
+                    # It may also have written into the features, which the cache would not show.
+                    if "prompt_embeds" in tensors:
+                        features = changed.pop("prompt_embeds", condition.features)
+                        condition = condition.replace(features)
         self._current_timestep = None
 
         images = latents
@@ -327,7 +327,7 @@ class LuminaPipeline(DiffusionPipeline):
         texts = list(prompts) if prompt_embeds is None else []
         encodes_negative = do_classifier_free_guidance and negative_prompt_embeds is None
         if encodes_negative:
-            texts += _match(negative_prompt, prompts, count)
+            texts += checks.negative_prompts(negative_prompt, prompts, count)
         if texts:
             features, mask = encode_texts(
                 [cleaned(text) for text in texts] if clean_caption else texts,
@@ -344,6 +344,7 @@ class LuminaPipeline(DiffusionPipeline):
 
         repeat = partial(_repeat, times=num_images_per_prompt, device=device)
         if negative_prompt_embeds is not None:
+            checks.one_for_each(negative_prompt_embeds, count)
             tokens = max(prompt_embeds.shape[1], negative_prompt_embeds.shape[1])
             prompt_embeds, prompt_attention_mask = pad_features(
                 prompt_embeds, prompt_attention_mask, tokens
@@ -374,31 +375,15 @@ class LuminaPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: list[str] | None = None,
     ) -> None:
         """Refuse what does not fit together, in the words of diffusers."""
-        if height % PATCH_PIXELS or width % PATCH_PIXELS:
-            raise ValueError(
-                f"`height` and `width` have to be divisible by {PATCH_PIXELS} but are {height} and"
-                f" {width}."
-            )
-        known = self._callback_tensor_inputs
-        unknown = [k for k in callback_on_step_end_tensor_inputs or [] if k not in known]
-        if unknown:
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` has to be in {known}, but found {unknown}"
-            )
-        if prompt is None and prompt_embeds is None:
-            raise ValueError(
-                "Provide either `prompt` or `prompt_embeds`. Cannot leave both `prompt` and"
-                " `prompt_embeds` undefined."
-            )
-        _refuse_both("prompt", prompt, prompt_embeds)
-        if prompt is not None and not isinstance(prompt, str | list):
-            raise ValueError(f"`prompt` has to be of type `str` or `list` but is {type(prompt)}")
-        _refuse_both("negative_prompt", negative_prompt, negative_prompt_embeds)
-        _require_mask("prompt", prompt_embeds, prompt_attention_mask)
-        _require_mask("negative_prompt", negative_prompt_embeds, negative_prompt_attention_mask)
+        checks.size(width, height)
+        checks.callback_tensors(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        checks.prompt(prompt, prompt_embeds, prompt_attention_mask)
+        checks.negative_prompt(
+            negative_prompt, negative_prompt_embeds, negative_prompt_attention_mask
+        )
         if prompt_embeds is not None and negative_prompt_embeds is not None:
-            _require_equal_shapes("embeds", prompt_embeds, negative_prompt_embeds)
-            _require_equal_shapes(
+            checks.equal_shapes("embeds", prompt_embeds, negative_prompt_embeds)
+            checks.equal_shapes(
                 "attention_mask", prompt_attention_mask, negative_prompt_attention_mask
             )
 
@@ -509,45 +494,5 @@ class _Condition:
         return self.replace(self.features[:pictures])
 
 
-def _match(negative: str | list[str] | None, prompts: list[str] | None, count: int) -> list[str]:
-    """One negative prompt for each prompt."""
-    if negative is None or isinstance(negative, str):
-        return [negative or ""] * count
-    if not isinstance(negative, list):
-        raise TypeError(
-            f"`negative_prompt` should be the same type to `prompt`, but got {type(negative)} !="
-            f" {type(prompts)}."
-        )
-    if len(negative) != count:
-        raise ValueError(
-            f"`negative_prompt`: {negative} has batch size {len(negative)}, but `prompt`:"
-            f" {prompts} has batch size {count}. Please make sure that passed `negative_prompt`"
-            " matches the batch size of `prompt`."
-        )
-    return negative
-
-
 def _repeat(rows: Tensor, *, times: int, device: torch.device) -> Tensor:
     return rows.to(device).repeat_interleave(times, dim=0)
-
-
-def _refuse_both(name: str, text: Any, embeds: Tensor | None) -> None:
-    if text is not None and embeds is not None:
-        raise ValueError(
-            f"Cannot forward both `{name}`: {text} and `{name}_embeds`: {embeds}. Please make"
-            " sure to only forward one of the two."
-        )
-
-
-def _require_mask(name: str, embeds: Tensor | None, mask: Tensor | None) -> None:
-    if embeds is not None and mask is None:
-        raise ValueError(f"Must provide `{name}_attention_mask` when specifying `{name}_embeds`.")
-
-
-def _require_equal_shapes(kind: str, first: Tensor, second: Tensor) -> None:
-    if first.shape != second.shape:
-        raise ValueError(
-            f"`prompt_{kind}` and `negative_prompt_{kind}` must have the same shape when passed"
-            f" directly, but got: `prompt_{kind}` {first.shape} != `negative_prompt_{kind}`"
-            f" {second.shape}."
-        )

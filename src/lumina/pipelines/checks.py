@@ -1,0 +1,102 @@
+"""Refusals of arguments that do not fit together, in the words of diffusers."""
+
+from typing import Any
+
+from torch import Tensor
+
+from lumina.requests import SIZE_MULTIPLE
+
+
+def size(width: int, height: int) -> None:
+    """Refuse a size that does not divide into patches."""
+    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
+        raise ValueError(
+            f"`height` and `width` have to be divisible by {SIZE_MULTIPLE} but are {height} and"
+            f" {width}."
+        )
+
+
+def callback_tensors(names: list[str] | None, known: list[str]) -> None:
+    """Refuse a tensor that callbacks are not given."""
+    unknown = [name for name in names or [] if name not in known]
+    if unknown:
+        raise ValueError(
+            f"`callback_on_step_end_tensor_inputs` has to be in {known}, but found {unknown}"
+        )
+
+
+def prompt(text: Any, embeds: Tensor | None, mask: Tensor | None) -> None:
+    """Refuse prompts given twice, not at all, without their mask, or as anything but text."""
+    if text is None and embeds is None:
+        raise ValueError(
+            "Provide either `prompt` or `prompt_embeds`. Cannot leave both `prompt` and"
+            " `prompt_embeds` undefined."
+        )
+    _text_or_features("prompt", text, embeds, mask)
+    if text is not None and not isinstance(text, str | list):
+        raise ValueError(f"`prompt` has to be of type `str` or `list` but is {type(text)}")
+
+
+def negative_prompt(text: Any, embeds: Tensor | None, mask: Tensor | None) -> None:
+    """Refuse negative prompts given twice, or without their mask."""
+    _text_or_features("negative_prompt", text, embeds, mask)
+
+
+def equal_shapes(kind: str, first: Tensor, second: Tensor) -> None:
+    """Refuse features of prompts and negative prompts that differ in shape.
+
+    Args:
+        kind: The end of the name of the arguments: "embeds" or "attention_mask".
+        first: What was passed in for the prompts.
+        second: What was passed in for the negative prompts.
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            f"`prompt_{kind}` and `negative_prompt_{kind}` must have the same shape when passed"
+            f" directly, but got: `prompt_{kind}` {first.shape} != `negative_prompt_{kind}`"
+            f" {second.shape}."
+        )
+
+
+def negative_prompts(
+    text: str | list[str] | None, prompts: list[str] | None, count: int
+) -> list[str]:
+    """One negative prompt for each of a number of prompts.
+
+    Raises:
+        TypeError: If `text` is a collection other than a list.
+        ValueError: If it has another number of texts than there are prompts.
+    """
+    if text is None or isinstance(text, str):
+        return [text or ""] * count
+    if not isinstance(text, list):
+        raise TypeError(
+            f"`negative_prompt` should be the same type to `prompt`, but got {type(text)} !="
+            f" {type(prompts)}."
+        )
+    if len(text) != count:
+        raise ValueError(
+            f"`negative_prompt`: {text} has batch size {len(text)}, but `prompt`: {prompts} has"
+            f" batch size {count}. Please make sure that passed `negative_prompt` matches the"
+            " batch size of `prompt`."
+        )
+    return text
+
+
+def one_for_each(negative_embeds: Tensor, count: int) -> None:
+    """Refuse features of negative prompts that are not as many as the prompts."""
+    if len(negative_embeds) != count:
+        raise ValueError(
+            f"`negative_prompt_embeds` has batch size {len(negative_embeds)}, but there are {count}"
+            " prompts. Please pass one for each prompt."
+        )
+
+
+def _text_or_features(name: str, text: Any, embeds: Tensor | None, mask: Tensor | None) -> None:
+    if text is not None and embeds is not None:
+        raise ValueError(
+            f"Cannot forward both `{name}`: {text} and `{name}_embeds`: {embeds}. Please make"
+            " sure to only forward one of the two."
+        )
+    if embeds is not None and mask is None:
+        raise ValueError(f"Must provide `{name}_attention_mask` when specifying `{name}_embeds`.")
