@@ -140,7 +140,7 @@ def load(
     place = pick_device(device or "auto")
     numbers = pick_dtype(dtype or "auto", place)
     check_folder(folder)
-    pipeline = LuminaPipeline.from_pretrained(folder, torch_dtype=numbers, local_files_only=True)
+    pipeline = LuminaPipeline.from_pretrained(folder, dtype=numbers, local_files_only=True)
     return pipeline.to(place)
 
 

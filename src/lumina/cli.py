@@ -47,15 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def generate(options: argparse.Namespace) -> None:
     """Make pictures from prompts."""
-    from lumina.generation import plan, run, settings_of
+    from lumina.generation import plan, run
 
     known = {field.name for field in dataclasses.fields(TextToImage)}
-    settings = settings_of(options.source) if options.source else {}
-    settings |= {name: value for name, value in vars(options).items() if name in known}
-    prompts = options.prompts + _lines(options.prompt_file)
     job = plan(
-        prompts or [settings.get("prompt", "")],
-        settings,
+        options.prompts + _lines(options.prompt_file),
+        {name: value for name, value in vars(options).items() if name in known},
+        source=options.source,
         images=options.images,
         output=options.output,
         grid=options.grid,
@@ -117,9 +115,11 @@ def train(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Measure how well a model draws what prompts say."""
     from lumina.catalog import load
-    from lumina.evaluation import drawings
 
     pipeline = load(options.model)
+
+    from lumina.evaluation import drawings
+
     pipeline.set_progress_bar_config(disable=True)
     result = drawings.evaluate(
         pipeline,
@@ -229,7 +229,9 @@ def _lines(file: Path | None) -> list[str]:
 
 def _show_warnings() -> None:
     logging.addLevelName(logging.WARNING, "warning")
-    logging.basicConfig(format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("lumina").handlers = [handler]
 
 
 def _quiet_libraries() -> None:

@@ -1,8 +1,9 @@
 """From what a person asked for to files: the work behind `lumina generate`."""
 
 import dataclasses
+import logging
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from lumina.pipelines.text_to_image import LuminaPipeline
 
+_log = logging.getLogger(__name__)
+
 SEEDS = 2**32
 """Random seeds are below this: short enough to type."""
 
@@ -52,6 +55,7 @@ def plan(
     prompts: list[str],
     settings: Mapping[str, Any],
     *,
+    source: Path | None = None,
     images: int = 1,
     output: Path | None = None,
     grid: bool = False,
@@ -61,8 +65,9 @@ def plan(
     """Find out all that making pictures needs, and refuse what will not work.
 
     Args:
-        prompts: One or more.
+        prompts: What to draw. None is what `source` shows.
         settings: Fields of `TextToImage` that have been chosen.
+        source: A picture whose settings hold where nothing else was chosen.
         images: Pictures of each prompt.
         output: A PNG file, or a folder. None is a new name here.
         grid: Put all pictures into one file.
@@ -74,12 +79,15 @@ def plan(
     """
     if images < 1:
         raise LuminaError(f"images is {images}, which is out of range", hint="allowed: 1 and above")
+    stored = {} if source is None else settings_of(source)
+    settings = stored | dict(settings)
     checkpoint = find(settings.get("model", TextToImage.model))
-    chosen = {"seed": secrets.randbelow(SEEDS)} | dict(checkpoint.defaults) | dict(settings)
-    repeated = [prompt for prompt in prompts for _ in range(images)]
+    chosen = {"seed": secrets.randbelow(SEEDS)} | dict(checkpoint.defaults) | settings
     requests = [
         TextToImage(**chosen | {"prompt": prompt, "seed": chosen["seed"] + number})
-        for number, prompt in enumerate(repeated)
+        for number, prompt in enumerate(
+            prompt for prompt in prompts or [stored.get("prompt", "")] for _ in range(images)
+        )
     ]
     single = grid or len(requests) == 1
     output = _choose_output(output, requests[0], single=single, grid=grid, force=force)
@@ -87,9 +95,12 @@ def plan(
         make_folder(preview)
     requests = _choose_device(requests, checkpoint.footprint())
     check_folder(checkpoint.folder)
+    model_hash = fingerprint(checkpoint.folder)
+    if source is not None and stored["model"] == settings["model"]:
+        _compare_weights(source, model_hash)
     return Job(
         requests=requests,
-        model_hash=fingerprint(checkpoint.folder),
+        model_hash=model_hash,
         output=output,
         grid=grid,
         force=force,
@@ -140,6 +151,11 @@ def settings_of(path: Path) -> dict[str, Any]:
     return check_names(TextToImage, record["request"])
 
 
+def _compare_weights(source: Path, model_hash: str) -> None:
+    if read_record(source)["model_hash"] != model_hash:
+        _log.warning("the weights of the model are not those that made %s", source)
+
+
 def _choose_output(
     output: Path | None, first: TextToImage, *, single: bool, grid: bool, force: bool
 ) -> Path:
@@ -176,7 +192,7 @@ def _choose_device(requests: list[TextToImage], footprint: Footprint) -> list[Te
     return [dataclasses.replace(request, **names) for request in requests]
 
 
-def _refuse_too_large(size: str, needed: Any, available: int) -> None:
+def _refuse_too_large(size: str, needed: Callable[[str], int], available: int) -> None:
     if needed(size) <= available:
         return
     largest = size

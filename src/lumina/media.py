@@ -167,13 +167,13 @@ def _wrap(text: str, font: Any, width: int) -> list[str]:
     missing = bytes(font.getmask("\uffff"))
     if any(bytes(font.getmask(character)) == missing for character in set(text) - {" "}):
         return []
-    lines = [""]
+    lines: list[str] = []
     for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
-        else:
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
             lines[-1] = longer
+        else:
+            lines.append(word)
     return lines[:_LABEL_LINES]
 
 

@@ -1,0 +1,87 @@
+"""A complete checkpoint at tiny sizes, for tests of the way from a prompt to a file."""
+
+import shutil
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import GemmaConfig, GemmaModel, PreTrainedTokenizerFast
+
+from lumina import LuminaPipeline, NextDiT
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(["<pad>", "<bos>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", padding_side="left"
+    )
+
+
+def _transformer() -> NextDiT:
+    transformer = NextDiT(
+        sample_size=8,
+        hidden_size=24,
+        num_layers=2,
+        num_attention_heads=3,
+        num_kv_heads=1,
+        multiple_of=16,
+        cross_attention_dim=16,
+    )
+    # Gates begin at zero, where no prompt would change a picture.
+    for name, parameter in transformer.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.ones_(parameter)
+    return transformer
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """A random checkpoint for 64x64 pixels, in diffusers' layout. Not to be changed."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        text_encoder = GemmaModel(
+            GemmaConfig(
+                vocab_size=300,
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=3,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                head_dim=8,
+                pad_token_id=0,
+                bos_token_id=1,
+            )
+        )
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(4, 4, 4, 4),
+            layers_per_block=1,
+            norm_num_groups=2,
+            latent_channels=4,
+            sample_size=64,
+        )
+        pipeline = LuminaPipeline(
+            transformer=_transformer(),
+            scheduler=FlowMatchEulerDiscreteScheduler(),
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=_tokenizer(),
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def own_folder(tiny_folder, tmp_path):
+    """A copy of the checkpoint that a test may damage."""
+    return shutil.copytree(tiny_folder, tmp_path / "own")

@@ -1,0 +1,190 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import lumina
+from lumina.cli import main
+from lumina.media import read_record, write_png
+
+COMMANDS = ["generate", "show", "models", "get", "env", "train", "evaluate"]
+
+
+@pytest.fixture
+def command(tiny_folder, tmp_path, monkeypatch, capfd):
+    """Run the command with the tiny model in an empty folder: exit code, output, messages."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments):
+        if arguments[0] == "generate":
+            arguments += ("--steps", "2") if "--steps" not in arguments else ()
+            arguments += () if "--model" in arguments else ("--model", tiny_folder)
+        code = main([str(argument) for argument in arguments])
+        return code, *capfd.readouterr()
+
+    return command
+
+
+def test_help_loads_nothing_heavy():
+    program = f"""
+import sys
+from lumina.cli import main
+for arguments in [["--help"], *([name, "--help"] for name in {COMMANDS})]:
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert end.code == 0
+heavy = ["torch", "diffusers", "transformers", "numpy", "PIL", "huggingface_hub"]
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert all(f"usage: lumina {name}" in done.stdout for name in COMMANDS)
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "lumina", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout == f"lumina {lumina.__version__}\n"
+
+
+def test_a_picture_is_made_with_its_path_on_output_and_its_seed_among_the_messages(command):
+    code, output, messages = command("generate", "a cat", "--seed", "3")
+    assert (code, output) == (0, "a-cat-3.png\n")
+    assert "seed: 3\n" in messages
+    assert Image.open("a-cat-3.png").size == (64, 64)
+
+
+def test_a_picture_is_made_again_from_its_file_with_another_seed(command, tiny_folder):
+    command("generate", "a cat", "--seed", "3", "--guidance", "2", "-o", "a.png")
+    assert command("generate", "--from", "a.png", "--seed", "8", "--model", tiny_folder)[0] == 0
+    first, second = read_record("a.png")["request"], read_record("a-cat-8.png")["request"]
+    assert second == first | {"seed": 8}
+
+
+def test_other_weights_than_those_of_the_file_are_told(command, own_folder):
+    command("generate", "a cat", "-o", "a.png", "--model", own_folder)
+    record = read_record("a.png")
+    write_png(Path("b.png"), Image.open("a.png"), record | {"model_hash": "0"})
+    _, _, messages = command("generate", "--from", "a.png", "--model", own_folder)
+    assert "warning" not in messages
+    _, _, messages = command("generate", "--from", "b.png", "--model", own_folder)
+    assert "warning: the weights" in messages
+
+
+def test_prompts_of_a_file_are_made_in_order(command):
+    Path("prompts.txt").write_text("a cat\n\n  a dog \n", encoding="utf-8")
+    code, output, _ = command("generate", "--prompts", "prompts.txt", "--seed", "1", "-o", "out")
+    assert (code, output) == (0, "out/a-cat-1.png\nout/a-dog-2.png\n")
+
+
+def test_show_prints_how_a_picture_was_made(command):
+    command("generate", "猫", "-o", "a.png")
+    code, output, _ = command("show", "a.png")
+    assert code == 0
+    assert "猫" in output
+    assert json.loads(output) == read_record("a.png")
+
+
+def test_env_prints_what_a_bug_report_needs(command):
+    code, output, _ = command("env")
+    assert code == 0
+    assert {"python", "torch", "diffusers", "cpu", "chosen"} <= {
+        line.split()[0] for line in output.splitlines()
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["generate", ""], "the prompt is empty"),
+        (["generate"], "the prompt is empty"),
+        (["generate", "a cat", "--model", "lumina-mni"], "did you mean 'lumina-mini'?"),
+        (["generate", "a cat", "--model", "/"], "is no checkpoint"),
+        (["generate", "a cat", "--model", "some/one"], "lumina get some/one"),
+        (["generate", "a cat", "--size", "100x100"], "96x96"),
+        (["generate", "a cat", "--size", "1600000x1600000"], "GB of memory"),
+        (["generate", "a cat", "--steps", "0"], "allowed: 1 to 1000"),
+        (["generate", "a cat", "--guidance", "nan"], "not a number"),
+        (["generate", "a cat", "--device", "cuda:99"], "available: cpu"),
+        (["generate", "a cat", "--dtype", "int8"], "known: auto, float32"),
+        (["generate", "a cat", "-o", "/proc/a.png"], "cannot write /proc/a.png"),
+        (["generate", "a cat", "-o", "there.png"], "--force"),
+        (["generate", "a cat", "--from", "none.png"], "none.png"),
+        (["generate", "--prompts", "none.txt"], "none.txt"),
+        (["generate", "--prompts", "there.png"], "holds no prompt"),
+        (["generate", "a cat", "--images", "0"], "images is 0"),
+        (["show", "there.png"], "there.png is not a picture"),
+        (["get", "lumina-mni"], "did you mean 'lumina-mini'?"),
+        (["train", "none.toml"], "none.toml"),
+        (["evaluate", "lumina-mni"], "did you mean 'lumina-mini'?"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_error_and_one_hint(command, arguments, told):
+    Path("there.png").touch()
+    code, output, messages = command(*arguments)
+    assert (code, output) == (1, "")
+    assert messages.startswith("error: ")
+    assert told in messages
+    assert len(messages.splitlines()) <= 2
+    assert [path.name for path in Path().iterdir()] == ["there.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["generate", "a cat", "--guidance", "high"], "guidance is 'high', not a number"),
+        (["generate", "a cat", "--steps", "many"], "steps is 'many', not a whole number"),
+    ],
+    ids=str,
+)
+def test_a_value_of_the_wrong_kind_is_a_usage_error(command, arguments, told):
+    code, _, messages = command(*arguments)
+    assert code == 2
+    assert told in messages
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["generate", "a cat", "--sparkle", "3"]])
+def test_an_unknown_command_or_flag_is_a_usage_error(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "hint: lumina" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_came_from(command):
+    _, _, messages = command("generate", "", "--debug")
+    assert "Traceback" in messages
+    assert "Traceback" not in command("generate", "")[2]
+
+
+def test_a_prompt_that_is_too_long_is_cut_with_a_warning_that_shows_what_is_lost(command):
+    code, _, messages = command("generate", "word " * 300, "-o", "a.png")
+    assert code == 0
+    assert "warning: " in messages
+    assert "truncated" in messages
+
+
+def test_ctrl_c_ends_with_its_own_code_and_no_file(command):
+    def interrupt():
+        while not list(Path("steps").glob("*.png")):
+            stop.wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stop = threading.Event()
+    threading.Thread(target=interrupt, daemon=True).start()
+    code, output, messages = command(
+        "generate", "a cat", "--steps", "1000", "--preview", "steps", "-o", "a.png"
+    )
+    assert (code, output) == (130, "")
+    assert messages.endswith("stopped\n")
+    assert not Path("a.png").exists()
+    assert not list(Path().rglob("*.part"))
