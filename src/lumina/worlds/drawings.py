@@ -36,6 +36,7 @@ FONT_PATHS = (
     Path("/Library/Fonts/NotoColorEmoji.ttf"),
 )
 BITMAP_SIZE = 109  # the one size at which the font holds bitmaps
+BITMAP_WIDTH = 136  # of one drawing; a sequence that the font lacks comes out as several
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def sprite(emoji: str) -> Image.Image:
     canvas = Image.new("RGBA", (160, 160))
     ImageDraw.Draw(canvas).text((8, 8), emoji, font=_font(), embedded_color=True)
     box = canvas.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
-    if box is None:
+    if box is None or box[2] - box[0] > BITMAP_WIDTH:
         raise LuminaError(f"the font has no drawing for {emoji!r}")
     return canvas.crop(box)
 
@@ -114,9 +115,15 @@ def fit(drawing: Image.Image, side: int) -> Image.Image:
 
 
 def reference(emoji: str, side: int = 32) -> np.ndarray:
-    """Drawing of an emoji as RGBA bytes of shape (side, side, 4), stretched to fill the square."""
-    drawing = sprite(emoji).convert("RGBa").resize((side, side), Image.Resampling.BOX)
-    return np.asarray(drawing.convert("RGBA"))
+    """Drawing of an emoji as RGBA bytes of shape (side, side, 4), padded to a square.
+
+    Padding keeps its proportions, by which a minus sign differs from a square button.
+    """
+    drawing = sprite(emoji)
+    square = Image.new("RGBA", (max(drawing.size),) * 2)
+    square.paste(drawing, tuple((max(drawing.size) - length) // 2 for length in drawing.size))
+    small = square.convert("RGBa").resize((side, side), Image.Resampling.BOX)
+    return np.asarray(small.convert("RGBA"))
 
 
 @functools.cache
