@@ -1,4 +1,5 @@
 # Every target sets up what it needs. PYTHON is the interpreter that .venv is made with.
+SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -8,14 +9,16 @@ STAMP := .venv/.complete
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--editable ".[train]" --group dev
 	touch $@
 
 demo: setup
 	mkdir -p demo
-	time -p $(BIN)/lumina generate --prompts docs/demo-prompts.txt --seed 0 --grid --force -o demo/grid.png
+	time -p $(BIN)/lumina generate --prompts docs/demo-prompts.txt --seed 0 --grid --force \
+		-o demo/grid.png
 
 test: setup
 	$(BIN)/pytest $(ARGS)
@@ -29,7 +32,8 @@ check: setup
 	$(MAKE) test
 
 bench: setup
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python benchmarks/forward.py
+	$(BIN)/python benchmarks/pipeline.py src/lumina/weights/lumina-mini
 
 format: setup
 	$(BIN)/ruff format

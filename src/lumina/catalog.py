@@ -158,9 +158,9 @@ def download(name: str) -> Path:
         LuminaError: If the hub does not have it or cannot be reached.
     """
     model = MODELS.get(name)
-    if model is not None and model.hub_id is None:
-        return WEIGHTS / name
     hub_id = name if model is None else model.hub_id
+    if hub_id is None:
+        return WEIGHTS / name
     if not _HUB_ID.fullmatch(hub_id):
         raise _unknown(name)
 

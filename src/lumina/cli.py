@@ -114,20 +114,22 @@ def train(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure how well a model draws what prompts say."""
-    from lumina.catalog import load
+    from lumina.catalog import find, load
 
+    folder = find(options.model).folder
     pipeline = load(options.model)
+    pipeline.set_progress_bar_config(disable=True)
 
     from lumina.evaluation import drawings
 
-    pipeline.set_progress_bar_config(disable=True)
     result = drawings.evaluate(
         pipeline,
+        folder,
         names=options.names,
         languages=options.languages.split(",") if options.languages else None,
         full=options.full,
         progress=_tell,
-        folder=options.output,
+        output=options.output,
     )
     print(json.dumps(result, indent=2) if options.json else drawings.table(result))
 

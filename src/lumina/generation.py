@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lumina
 from lumina.catalog import Footprint, find, load
@@ -82,7 +82,9 @@ def plan(
     stored = {} if source is None else settings_of(source)
     settings = stored | dict(settings)
     checkpoint = find(settings.get("model", TextToImage.model))
-    chosen = {"seed": secrets.randbelow(SEEDS)} | dict(checkpoint.defaults) | settings
+    chosen: dict[str, Any] = (
+        {"seed": secrets.randbelow(SEEDS)} | dict(checkpoint.defaults) | settings
+    )
     requests = [
         TextToImage(**chosen | {"prompt": prompt, "seed": chosen["seed"] + number})
         for number, prompt in enumerate(
@@ -222,9 +224,10 @@ def _make(pipeline: "LuminaPipeline", request: TextToImage, preview: Path | None
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
         negative_prompt=request.negative,
-        generator=torch.Generator().manual_seed(request.seed),
+        generator=torch.Generator().manual_seed(cast(int, request.seed)),
         callback_on_step_end=watch,
-    ).images[0]
+        return_dict=False,
+    )[0][0]
 
 
 class _Preview:
@@ -243,8 +246,8 @@ class _Preview:
             noise_before, noise = pipeline.scheduler.sigmas[step : step + 2].tolist()
             toward_noise = (x - self.before) / (noise - noise_before)
             data = pipeline._decode(x - noise * toward_noise)
-            image = pipeline.image_processor.postprocess(data, output_type="pil")[0]
+            images: Any = pipeline.image_processor.postprocess(data, output_type="pil")
             path = self.folder / f"{self.stem}-step-{step + 1:03}.png"
-            write_png(path, image, {"step": step + 1}, force=True)
+            write_png(path, images[0], {"step": step + 1}, force=True)
         self.before = x
         return tensors

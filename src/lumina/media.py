@@ -135,7 +135,7 @@ def make_grid(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.Ima
     columns = _columns(len(images))
     rows = -(-len(images) // columns)
     width, height = images[0].size
-    font = ImageFont.load_default(size=max(11, width // 24))
+    font: Any = ImageFont.load_default(size=max(11, width // 24))
     lines = [_wrap(label, font, width - 2 * _MARGIN) for label in labels]
     line_height = sum(font.getmetrics())
     cell = height + max(map(len, lines)) * line_height + 2 * _MARGIN

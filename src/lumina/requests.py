@@ -164,7 +164,7 @@ def _check(name: str, value: Any, kind: Any, facts: Mapping[str, Any]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise LuminaError(f"{name} is {value}, not a number", hint=_allowed(facts))
     if facts["choices"] and value not in facts["choices"]:
-        raise UnknownNameError.among(facts["choices"], value, kind=name)
+        raise UnknownNameError.among(facts["choices"], str(value), kind=name)
     low, high = facts["ge"], facts["le"]
     if (low is not None and value < low) or (high is not None and value > high):
         raise LuminaError(f"{name} is {value}, which is out of range", hint=_allowed(facts))

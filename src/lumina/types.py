@@ -1,7 +1,7 @@
 """Types that many parts share: sizes, and the seams where features join the flow."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,7 @@ BlockRunner = Callable[[Sequence[torch.nn.Module], Tensor, Any], Tensor]
 """How a stack of blocks is run: `(blocks, tokens, context) -> tokens`."""
 
 
+@runtime_checkable
 class Attend(Protocol):
     """Attention itself: what turns queries, keys and values into values."""
 

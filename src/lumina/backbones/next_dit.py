@@ -1,6 +1,7 @@
 """Next-DiT, the transformer of Lumina-Next, with the weights and call of diffusers' port."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -216,7 +217,7 @@ class NextDiT(ModelMixin, ConfigMixin):
         qk_norm: bool = True,
         cross_attention_dim: int = 2048,
         scaling_factor: float = 1.0,
-        rope_axes: tuple[int, int, int] | None = None,
+        rope_axes: Sequence[int] | None = None,  # a list, when read from a file
         rope_theta: float = 10000.0,
     ):
         super().__init__()
@@ -412,14 +413,15 @@ def _check_heads(width: int, *, heads: int, kv_heads: int) -> None:
         raise ValueError(f"{heads} heads cannot share {kv_heads} num_kv_heads equally")
 
 
-def _check_axes(axes: tuple[int, int, int] | None, *, head_width: int) -> tuple[int, int, int]:
+def _check_axes(axes: Sequence[int] | None, *, head_width: int) -> tuple[int, ...]:
     if axes is None and head_width % 4 == 0:
         return (0, head_width // 2, head_width // 2)
     if axes is None:
         raise ValueError(f"rows and columns need a head width divisible by 4, got {head_width}")
-    if sum(axes) != head_width or any(count % 2 for count in axes):
+    if len(axes) != 3 or sum(axes) != head_width or any(count % 2 for count in axes):
         raise ValueError(
-            f"rope_axes {tuple(axes)} must be even and add up to the head width {head_width}"
+            f"rope_axes must be 3 even numbers that add up to the head width {head_width}, "
+            f"got {tuple(axes)}"
         )
     return tuple(axes)
 

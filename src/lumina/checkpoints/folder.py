@@ -140,10 +140,11 @@ def _expected(part: str, folder: Path, source: list[str]) -> Shapes:
     library, name = source
     with torch.device("meta"):
         if library == "transformers":
-            model = getattr(transformers, name)(transformers.AutoConfig.from_pretrained(folder))
+            config = transformers.AutoConfig.from_pretrained(folder)
+            model = getattr(transformers, name)(config)
         else:
-            kind = NextDiT if part == "transformer" else getattr(diffusers, name)
-            model = kind.from_config(kind.load_config(folder))
+            kind: Any = NextDiT if part == "transformer" else getattr(diffusers, name)
+            model = kind.from_config(read_config(folder))
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 

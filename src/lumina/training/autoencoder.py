@@ -49,10 +49,15 @@ class AutoencoderObjective:
             scaling_factor=1.0,
             force_upcast=False,
         )
-        for name, weight in self.module.named_parameters():
-            if name.endswith("conv2.weight"):
-                nn.init.zeros_(weight)  # every residual block starts as its shortcut
         self.things, self.others = choose_things()
+        if recipe.start_from:
+            start = AutoencoderKL.from_pretrained(recipe.start_from)
+            self.module.load_state_dict(start.state_dict())
+            fold_main_axes(self.module, self._some_pixels(), whiten=True)
+        else:
+            for name, weight in self.module.named_parameters():
+                if name.endswith("conv2.weight"):
+                    nn.init.zeros_(weight)  # every residual block starts as its shortcut
         # A fixed draw of drawings outside the vocabulary, for the preview only.
         self.unseen = self.others[:: max(1, len(self.others) // 16)][:16]
 
@@ -70,8 +75,7 @@ class AutoencoderObjective:
         noise = torch.randn(latents.shape, generator=generator)
         noisy = latents + recipe.latent_noise * latents.std().detach() * noise
         output = self.module.decode(noisy).sample
-        axes = (0, 2, 3)
-        spread = latents.std(axes).log().square().mean() + latents.mean(axes).square().mean()
+        spread = _spread_error(latents)
         loss = _error(output, pixels) + recipe.spread_weight * spread
         figures = {"psnr": _psnr(output, pixels), "spread": spread.item()}
         if recipe.smoothness:
@@ -98,9 +102,12 @@ class AutoencoderObjective:
         The last latent channel then holds the least, which suits samplers that guide only the
         first three. The turn and a common scale are folded into the two 1x1 convolutions.
         """
-        pixels = torch.cat([self.batch(-1 - k).pixels for k in range(16)])
-        fold_main_axes(self.module, pixels)
+        fold_main_axes(self.module, self._some_pixels())
         self.module.save_pretrained(folder)
+
+    def _some_pixels(self) -> Tensor:
+        fresh = range(self.recipe.steps, self.recipe.steps + 128 // self.recipe.batch_size)
+        return torch.cat([self.batch(step).pixels for step in fresh])
 
     def _crop(self, rng: np.random.Generator) -> np.ndarray:
         side = self.recipe.crop
@@ -128,16 +135,24 @@ def to_pixels(pictures: list[np.ndarray]) -> Float[Tensor, "b 3 rows cols"]:
 
 
 @torch.no_grad()
-def fold_main_axes(module: nn.Module, pixels: Float[Tensor, "b 3 rows cols"]) -> None:
-    """Turn and scale the latents of an AutoencoderKL: decorrelated, zero mean, unit spread."""
+def fold_main_axes(
+    module: nn.Module, pixels: Float[Tensor, "b 3 rows cols"], *, whiten: bool = False
+) -> None:
+    """Turn and scale the latents of an AutoencoderKL: decorrelated, zero mean, unit spread.
+
+    Args:
+        module: The autoencoder; what it decodes stays the same.
+        pixels: Pictures to measure latents on.
+        whiten: Give every channel unit spread, rather than all of them together.
+    """
     latents = torch.cat([module.encode(part).latent_dist.mean for part in pixels.split(16)])
     channels = latents.shape[1]
     flat = latents.transpose(0, 1).flatten(1).double()
     mean = flat.mean(1)
-    _, axes = torch.linalg.eigh(torch.cov(flat))
-    axes = axes.flip(-1)  # the widest first
-    scale = flat.var(1).mean().sqrt()
-    turn = axes.T / scale
+    variances, axes = torch.linalg.eigh(torch.cov(flat))
+    variances, axes = variances.flip(0), axes.flip(1)  # the widest first
+    scales = (variances if whiten else variances.mean().expand(channels)).sqrt()
+    turn = axes.T / scales[:, None]
     encode, decode = module.quant_conv, module.post_quant_conv
     weight, bias = encode.weight[:channels, :, 0, 0].double(), encode.bias[:channels].double()
     encode.weight[:channels, :, 0, 0] = (turn @ weight).float()
@@ -146,7 +161,17 @@ def fold_main_axes(module: nn.Module, pixels: Float[Tensor, "b 3 rows cols"]) ->
     encode.bias[channels:] = QUIET
     back = decode.weight[:, :, 0, 0].double()
     decode.bias += (back @ mean).float()
-    decode.weight[:, :, 0, 0] = (back @ axes * scale).float()
+    decode.weight[:, :, 0, 0] = (back @ (axes * scales)).float()
+
+
+def _spread_error(latents: Tensor) -> Tensor:
+    """Distance of the channels from zero mean, unit spread and no correlation.
+
+    Without the correlation, channels copy each other and one of four ends up empty.
+    """
+    flat = latents.transpose(0, 1).flatten(1)
+    excess = torch.cov(flat) - torch.eye(len(flat))
+    return excess.square().mean() + flat.mean(1).square().mean()
 
 
 def _error(output: Tensor, pixels: Tensor) -> Tensor:

@@ -61,10 +61,13 @@ class AutoencoderRecipe(Recipe):
     latent_channels: int = setting(4, "channels of the latent picture", ge=1)
     groups: int = setting(8, "groups of each normalization", ge=1)
     crop: int = setting(64, "side of the training crops in pixels", ge=16)
+    start_from: str = setting("", "folder of an autoencoder whose weights to start from")
     latent_noise: float = setting(
         0.1, "noise on latents while decoding, relative to their spread", ge=0
     )
-    spread_weight: float = setting(1e-4, "how strongly latents are kept near unit spread", ge=0)
+    spread_weight: float = setting(
+        0.03, "how strongly latents are kept at zero mean, unit spread, uncorrelated", ge=0
+    )
     smoothness: float = setting(0.0, "weight of the agreement of small and large latents", ge=0)
 
     def make_objective(self) -> "Objective":

@@ -15,8 +15,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.text import FEATURE_LAYER, TOKENS_MULTIPLE
-from lumina.media import grid
-from lumina.pipelines.text_to_image import PATCH_PIXELS, LuminaPipeline
+from lumina.media import make_grid
+from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.requests import read_size
 from lumina.training.alignment import draw_caption
 from lumina.training.autoencoder import to_pixels
@@ -27,7 +27,7 @@ from lumina.worlds.drawings import paint
 from lumina.worlds.references import write_references
 from lumina.worlds.vocabulary import choose_things
 
-USUAL_SIZE = 128  # pixels to a side
+USUAL_SIDE = 16  # latents of the pictures that positions and attention are made for
 ENCODED_AT_ONCE = 32
 PREVIEW_STEPS = 15
 PREVIEW_PROMPTS = (
@@ -76,7 +76,7 @@ class FlowObjective:
         ).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(text / "tokenizer")
         self.module: nn.Module = NextDiT(
-            sample_size=USUAL_SIZE // 8,
+            sample_size=USUAL_SIDE,
             in_channels=self.vae.config.latent_channels,
             hidden_size=recipe.width,
             num_layers=recipe.depth,
@@ -133,12 +133,12 @@ class FlowObjective:
             batch.times,
             states.hidden_states[FEATURE_LAYER],
             batch.mask,
-            cross_attention_kwargs={"base_sequence_length": (USUAL_SIZE // PATCH_PIXELS) ** 2},
-            rope_linear=(rows * cols) ** 0.5 / (USUAL_SIZE // 8),
+            cross_attention_kwargs={"base_sequence_length": self._tokens(USUAL_SIDE, USUAL_SIDE)},
+            rope_linear=(rows * cols) ** 0.5 / USUAL_SIDE,
             return_dict=False,
         )[0]
         error = output[:, : batch.data.shape[1]] - (batch.data - batch.noise)
-        return error.square().mean(), {"tokens": rows * cols // 4}
+        return error.square().mean(), {"tokens": self._tokens(rows, cols)}
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
@@ -149,7 +149,7 @@ class FlowObjective:
         pictures = pipeline(
             list(PREVIEW_PROMPTS), num_inference_steps=PREVIEW_STEPS, generator=generators
         ).images
-        grid(pictures).save(folder / f"step-{step:06d}.png")
+        make_grid(pictures, PREVIEW_PROMPTS).save(folder / f"step-{step:06d}.png")
 
     def export(self, folder: Path) -> None:
         """Write a checkpoint that `lumina.load` and diffusers read, in half precision."""
@@ -158,6 +158,9 @@ class FlowObjective:
         pipeline.save_pretrained(folder)
         pipeline.to(torch.float32)
         write_references(folder, self.things)
+
+    def _tokens(self, rows: int, cols: int) -> int:
+        return rows * cols // self.module.patch_size**2
 
     def _pipeline(self) -> LuminaPipeline:
         return LuminaPipeline(
@@ -195,7 +198,7 @@ class FlowObjective:
             pictures = [np.asarray(paint(stage(brief, rng), size)) for brief in briefs]
             pixels = to_pixels(pictures)
             parts.append(self.vae.encode(pixels).latent_dist.mean.half())
-        latents = torch.cat(parts)
+        latents = torch.cat(parts).contiguous()
         partial = path.with_suffix(".partial")
         save_file({"latents": latents}, partial)
         partial.replace(path)

@@ -5,6 +5,7 @@ Drawings come from the Noto Color Emoji font (SIL Open Font License 1.1).
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,11 +93,19 @@ def sprite(emoji: str) -> Image.Image:
     return canvas.crop(box)
 
 
-def paint(scene: Scene, size: Size) -> Image.Image:
-    """Picture of a scene as RGB at a size in pixels."""
+def paint(
+    scene: Scene, size: Size, *, drawing_of: Callable[[str], Image.Image] = sprite
+) -> Image.Image:
+    """Picture of a scene as RGB at a size in pixels.
+
+    Args:
+        scene: What to paint.
+        size: Of the picture.
+        drawing_of: What each emoji looks like, as RGBA.
+    """
     canvas = Image.new("RGB", size, PALETTE[scene.background])
     for thing in scene.things:
-        drawing = fit(sprite(thing.emoji), round(thing.extent * min(size)))
+        drawing = fit(drawing_of(thing.emoji), round(thing.extent * min(size)))
         left = round(thing.center[0] * size.width - drawing.width / 2)
         top = round(thing.center[1] * size.height - drawing.height / 2)
         canvas.paste(drawing, (left, top), drawing)
@@ -114,12 +123,14 @@ def fit(drawing: Image.Image, side: int) -> Image.Image:
     )
 
 
-def reference(emoji: str, side: int = 32) -> np.ndarray:
+def reference(
+    emoji: str, side: int = 32, *, drawing_of: Callable[[str], Image.Image] = sprite
+) -> np.ndarray:
     """Drawing of an emoji as RGBA bytes of shape (side, side, 4), padded to a square.
 
     Padding keeps its proportions, by which a minus sign differs from a square button.
     """
-    drawing = sprite(emoji)
+    drawing = drawing_of(emoji)
     square = Image.new("RGBA", (max(drawing.size),) * 2)
     square.paste(drawing, tuple((max(drawing.size) - length) // 2 for length in drawing.size))
     small = square.convert("RGBa").resize((side, side), Image.Resampling.BOX)

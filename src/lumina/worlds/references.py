@@ -1,6 +1,7 @@
 """Reference drawings as files, so that judging pictures needs no font."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from lumina.errors import LuminaError
-from lumina.worlds.drawings import reference
+from lumina.worlds.drawings import reference, sprite
 
 VOCABULARY = "vocabulary.json"
 SHEET = "references.png"
@@ -31,12 +32,22 @@ The license is at https://openfontlicense.org
 """
 
 
-def write_references(folder: Path, things: list[str]) -> None:
-    """Write a vocabulary, a sheet of its drawings, and the notice that their license asks for."""
+def write_references(
+    folder: Path, things: list[str], *, drawing_of: Callable[[str], Image.Image] = sprite
+) -> None:
+    """Write a vocabulary, a sheet of its drawings, and the notice that their license asks for.
+
+    Args:
+        folder: An existing folder.
+        things: The emoji.
+        drawing_of: What each looks like, as RGBA.
+    """
     rows = -(-len(things) // COLUMNS)
     sheet = np.zeros((rows, SIDE, COLUMNS, SIDE, 4), np.uint8)
     for index, emoji in enumerate(things):
-        sheet[index // COLUMNS, :, index % COLUMNS] = _coarsen(reference(emoji, SIDE))
+        sheet[index // COLUMNS, :, index % COLUMNS] = _coarsen(
+            reference(emoji, SIDE, drawing_of=drawing_of)
+        )
     picture = Image.fromarray(sheet.reshape(rows * SIDE, COLUMNS * SIDE, 4))
     picture.save(folder / SHEET, optimize=True)
     (folder / VOCABULARY).write_text(json.dumps(things, ensure_ascii=False), encoding="utf-8")

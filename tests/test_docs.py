@@ -1,0 +1,67 @@
+"""Runs the code of README and guides as a reader would, section by section."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lumina import catalog
+from lumina.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+HUB_ID = "Alpha-VLLM/Lumina-Next-SFT-diffusers"
+BLOCK = re.compile(r"^```(python|console)([ \w]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def sections():
+    for page in PAGES:
+        for section in re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            blocks = BLOCK.findall(section)
+            marks = {mark for _, names, _ in blocks for mark in names.split()}
+            if blocks:
+                title = section.splitlines()[0].strip("# ")
+                yield pytest.param(
+                    [(language, code) for language, _, code in blocks],
+                    id=f"{page.name}: {title}",
+                    marks=[getattr(pytest.mark, mark) for mark in sorted(marks)],
+                )
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch, tiny_folder):
+    """Runs one block after another in an empty folder, with what ships in place of the hub."""
+    shipped = catalog.WEIGHTS / "lumina-mini"
+    if not shipped.exists():
+        weights = tmp_path / "weights"
+        weights.mkdir()
+        shipped = weights / "lumina-mini"
+        shipped.symlink_to(tiny_folder)
+        monkeypatch.setattr(catalog, "WEIGHTS", weights)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    names = {}
+
+    def run(language, code):
+        if language == "python":
+            code = code.replace(HUB_ID, str(shipped)).replace('"cuda"', '"cpu"')
+            exec(compile(code, "<docs>", "exec"), names)
+            return
+        for line in code.splitlines():
+            if line.startswith("$ lumina "):
+                assert main(shlex.split(line)[2:]) == 0, line
+
+    return run
+
+
+@pytest.mark.parametrize("blocks", sections())
+def test_the_code_of_the_docs_runs(reader, blocks):
+    for language, code in blocks:
+        reader(language, code)
+
+
+def test_links_lead_somewhere():
+    for page in [*PAGES, ROOT / "docs" / "decisions.md", ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
