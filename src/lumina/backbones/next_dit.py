@@ -36,8 +36,8 @@ class TextKeyValue:
 class TextCache:
     """What a model need not compute again while the text stays the same.
 
-    Make one for each batch of prompts, and pass it to every call of the model for that batch,
-    with gradients off.
+    Make one for each batch of prompts, and pass it to every call of the model for that batch. It
+    has no effect where gradients are on.
     """
 
     def __init__(self):
@@ -383,11 +383,14 @@ class NextDiT(ModelMixin, ConfigMixin):
     def _run_blocks(
         self, tokens: Float[Tensor, "b n d"], context: BlockContext, text_cache: TextCache | None
     ) -> Float[Tensor, "b n d"]:
-        checkpointing = torch.is_grad_enabled() and self.gradient_checkpointing
-        cached_texts = (text_cache or TextCache()).blocks(len(self.layers))
+        count = len(self.layers)
+        learning = torch.is_grad_enabled()
+        cached_texts = (
+            [None] * count if text_cache is None or learning else text_cache.blocks(count)
+        )
         for block, cached_text in zip(self.layers, cached_texts, strict=True):
             arguments = (tokens, context, cached_text)
-            if checkpointing:
+            if learning and self.gradient_checkpointing:
                 tokens = self._gradient_checkpointing_func(block, *arguments)
             else:
                 tokens = block(*arguments)

@@ -1,0 +1,77 @@
+import pytest
+import torch
+from torch import nn
+
+from lumina.nn.layers import (
+    ModulatedRMSNorm,
+    PatchEmbed,
+    RMSNorm,
+    TimeTextEmbed,
+    feed_forward_width,
+    unpatchify,
+)
+
+
+def test_rms_norm_equals_pytorch():
+    torch.manual_seed(0)
+    norm, reference = RMSNorm(16), nn.RMSNorm(16, eps=1e-5)
+    nn.init.normal_(norm.weight)
+    reference.weight = norm.weight
+    x = torch.randn(2, 5, 16) * 7
+    torch.testing.assert_close(norm(x), reference(x))
+
+
+def test_the_factor_of_a_norm_multiplies_its_result():
+    torch.manual_seed(0)
+    norm, x, factor = RMSNorm(16), torch.randn(2, 5, 16), torch.randn(2, 1, 16)
+    torch.testing.assert_close(norm(x, factor), norm(x) * factor)
+
+
+def test_half_precision_norms_are_computed_in_float32():
+    x = torch.full((1, 1, 4), 1000.0, dtype=torch.float16)  # its square is beyond float16
+    torch.testing.assert_close(RMSNorm(4).half()(x), torch.ones_like(x))
+
+
+def test_modulation_of_zero_leaves_the_norm_and_closes_the_gates():
+    norm = ModulatedRMSNorm(8, condition_width=4, eps=1e-5)
+    nn.init.zeros_(norm.linear.weight)
+    nn.init.zeros_(norm.linear.bias)
+    x = torch.randn(2, 3, 8)
+    normed, attention_gate, forward_scale, forward_gate = norm(x, torch.randn(2, 4))
+    torch.testing.assert_close(normed, norm.norm(x))
+    assert attention_gate.eq(0).all()
+    assert forward_scale.eq(1).all()
+    assert forward_gate.eq(0).all()
+
+
+def test_patches_keep_their_place():
+    embed = PatchEmbed(patch_size=2, channels=1, width=4)
+    embed.proj.weight.data = torch.eye(4)
+    nn.init.zeros_(embed.proj.bias)
+    x = torch.arange(2 * 4 * 6.0).view(2, 1, 4, 6)
+    tokens = embed(x)
+    assert tokens[0, 1].tolist() == [2, 3, 8, 9]
+    torch.testing.assert_close(unpatchify(tokens, patch_size=2, rows=2, cols=3), x)
+
+
+@pytest.mark.parametrize(
+    ("width", "multiple_of", "multiplier", "expected"),
+    [(2304, 256, None, 6144), (48, 16, None, 128), (48, 16, 1.5, 192), (256, 256, None, 768)],
+)
+def test_feed_forward_width_is_that_of_the_checkpoints(width, multiple_of, multiplier, expected):
+    found = feed_forward_width(width, multiple_of=multiple_of, multiplier=multiplier)
+    assert found == expected
+
+
+def test_no_weights_of_text_tokens_mean_equal_weights():
+    torch.manual_seed(0)
+    embed = TimeTextEmbed(8, text_width=6)
+    times, text = torch.rand(2), torch.randn(2, 5, 6)
+    torch.testing.assert_close(embed(times, text), embed(times, text, torch.full((2, 5), 3.0)))
+
+
+def test_weights_of_zero_give_the_embedding_of_zero_text():
+    embed = TimeTextEmbed(8, text_width=6)
+    times, text = torch.rand(2), torch.randn(2, 5, 6)
+    expected = embed(times, torch.zeros_like(text))
+    torch.testing.assert_close(embed(times, text, torch.zeros(2, 5)), expected)
