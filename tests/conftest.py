@@ -1,14 +1,17 @@
-"""A complete checkpoint at tiny sizes, for tests of the way from a prompt to a file."""
+"""What many tests stand on: a complete checkpoint at tiny sizes, and a world of patterns."""
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import GemmaConfig, GemmaModel, PreTrainedTokenizerFast
 
-from lumina import LuminaPipeline, NextDiT
+from lumina import LuminaError, LuminaPipeline, NextDiT
+from lumina.worlds.drawings import find_font
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
@@ -85,3 +88,25 @@ def tiny_folder(tmp_path_factory):
 def own_folder(tiny_folder, tmp_path):
     """A copy of the checkpoint that a test may damage."""
     return shutil.copytree(tiny_folder, tmp_path / "own")
+
+
+@pytest.fixture
+def font():
+    """Skip where there is no font to draw emoji with."""
+    try:
+        return find_font()
+    except LuminaError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def patterns():
+    """Emoji with a drawing each that no font is needed for: a patchwork of random colors."""
+    rng = np.random.default_rng(0)
+    things = "🍕🐱🐶🚗🍎🌲🌞🎈🎁🎸🏀📷💎🔑🔔🚲🚀🐸🐻🐼🐧🐢🐙🦋🌵🍄🍓🍇🍌🍉🥕🧀🍩🎂👑👟👓🎩🌂💡"
+    return {
+        thing: Image.fromarray(
+            np.dstack([rng.integers(0, 256, (5, 5, 3)), np.full((5, 5), 255)]).astype(np.uint8)
+        ).resize((int(rng.integers(50, 101)), 100), Image.Resampling.NEAREST)
+        for thing in things
+    }

@@ -19,7 +19,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(TextToImage)}
         ({"guidance": float("inf")}, "not a number"),
         ({"guidance": "strong"}, "not a number"),
         ({"guidance": 0}, "allowed: 1 to 20"),
-        ({"seed": -1}, "allowed: 0 and above"),
+        ({"seed": -1}, "allowed: 0 to"),
         ({"dtype": "bf16"}, "did you mean 'bfloat16'?"),
         ({"size": "128"}, "write width and height"),
         ({"size": "100x128"}, "the nearest that works is 96x128"),

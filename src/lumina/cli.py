@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, get_type_hints
 
 import lumina
+from lumina.catalog import MODELS
 from lumina.errors import LuminaError
 from lumina.requests import TextToImage, read_setting
 
@@ -176,6 +177,7 @@ def _add_generate_flags(command: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="FILE|FOLDER", help="where to write (default: here)"
     )
     hints = get_type_hints(TextToImage)
+    set_by_model = {name for model in MODELS.values() for name in model.defaults}
     for field in dataclasses.fields(TextToImage):
         if field.name == "prompt":
             continue
@@ -186,7 +188,7 @@ def _add_generate_flags(command: argparse.ArgumentParser) -> None:
             type=partial(read_setting, field, hints[field.name]),
             default=argparse.SUPPRESS,
             metavar=metavar,
-            help=_help(field),
+            help=_help(field, set_by_model=field.name in set_by_model),
         )
     command.add_argument(
         "--images", type=int, default=1, metavar="N", help="pictures of each prompt (default: 1)"
@@ -204,16 +206,13 @@ def _add_generate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--force", action="store_true", help="replace a file named with -o")
 
 
-def _help(field: dataclasses.Field) -> str:
+def _help(field: dataclasses.Field, *, set_by_model: bool) -> str:
     facts = field.metadata
     unit = f", in {facts['unit']}" if facts["unit"] else ""
-    if field.name in _SET_BY_MODEL:
+    if set_by_model:
         return f"{facts['help']}{unit} (default: what suits the model)"
     default = "" if field.default in (None, "") else f" (default: {field.default})"
     return f"{facts['help']}{unit}{default}"
-
-
-_SET_BY_MODEL = {"size"}
 
 
 def _lines(file: Path | None) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import lumina
 from lumina.catalog import Footprint, find, load
-from lumina.checkpoints.folder import check_folder, fingerprint
+from lumina.checkpoints.folder import fingerprint
 from lumina.errors import LuminaError
 from lumina.media import (
     free_path,
@@ -65,7 +65,7 @@ def plan(
     """Find out all that making pictures needs, and refuse what will not work.
 
     Args:
-        prompts: What to draw. None is what `source` shows.
+        prompts: What to draw. An empty list is what `source` shows.
         settings: Fields of `TextToImage` that have been chosen.
         source: A picture whose settings hold where nothing else was chosen.
         images: Pictures of each prompt.
@@ -96,7 +96,6 @@ def plan(
     if preview is not None:
         make_folder(preview)
     requests = _choose_device(requests, checkpoint.footprint())
-    check_folder(checkpoint.folder)
     model_hash = fingerprint(checkpoint.folder)
     if source is not None and stored["model"] == settings["model"]:
         _compare_weights(source, model_hash)

@@ -68,7 +68,9 @@ class TextToImage:
     guidance: float = setting(
         4.0, "how closely to follow the prompt; 1 turns it off", ge=1, le=20, step=0.5
     )
-    seed: int | None = setting(None, "start of the random numbers (default: random)", ge=0)
+    seed: int | None = setting(
+        None, "start of the random numbers (default: random)", ge=0, le=2**53
+    )
     dtype: str = setting("auto", "type of the numbers to compute with", choices=DTYPES)
     device: str = setting("auto", "where to compute: cpu, cuda, cuda:1, mps", metavar="DEVICE")
 

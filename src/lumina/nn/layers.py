@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 
@@ -150,7 +150,7 @@ class TimeTextEmbed(nn.Module):
         self,
         times: Float[Tensor, " b"],
         text: Float[Tensor, "b m e"],
-        weights: Float[Tensor, "b m"] | None = None,
+        weights: Shaped[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b c"]:
         """Return one vector for each sample.
 

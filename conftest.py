@@ -1,0 +1,13 @@
+"""Check shapes and types wherever there are tensors, while tests run.
+
+Settings (`lumina.requests`) are left out: they refuse wrong types by themselves, which is tested.
+"""
+
+from jaxtyping import install_import_hook
+
+CHECKED = ("backbones", "encoders", "evaluation", "flow", "nn", "pipelines", "training", "worlds")
+
+install_import_hook(
+    [f"lumina.{package}" for package in CHECKED],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
