@@ -1,0 +1,1 @@
+"""Measurements of what models make, by rules that anyone can check."""
