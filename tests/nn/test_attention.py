@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.models.attention_dispatch import attention_backend
 
-from lumina.nn.attention import Attention, fused_attend, proportional_scale
+from lumina.nn.attention import Attention, fused_attend, plain_attend, proportional_scale
 
 
 def plain_attention(query, key, value, *, mask=None, scale):
@@ -19,14 +19,23 @@ def plain_attention(query, key, value, *, mask=None, scale):
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 6])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_equals_its_formula(kv_heads, masked):
+@pytest.mark.parametrize("attend", [fused_attend, plain_attend])
+def test_attention_equals_its_formula(attend, kv_heads, masked):
     torch.manual_seed(0)
     query = torch.randn(2, 7, 6, 8)
     key, value = torch.randn(2, 2, 5, kv_heads, 8)
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()[:, None, None]
     mask = mask if masked else None
     expected = plain_attention(query, key, value, mask=mask, scale=0.3)
-    torch.testing.assert_close(fused_attend(query, key, value, mask=mask, scale=0.3), expected)
+    torch.testing.assert_close(attend(query, key, value, mask=mask, scale=0.3), expected)
+
+
+def test_plain_attention_works_in_float32_whatever_comes_in():
+    query, key, value = torch.randn(3, 2, 7, 4, 8, generator=torch.Generator().manual_seed(0))
+    expected = fused_attend(query.bfloat16().float(), key.bfloat16().float(), value)
+    with torch.autocast("cpu", torch.bfloat16):
+        values = plain_attend(query.bfloat16(), key.bfloat16(), value)
+    torch.testing.assert_close(values, expected)
 
 
 def test_the_chosen_backend_is_the_one_that_runs():

@@ -64,11 +64,12 @@ def weights(folder):
     return load_file(folder / "weights.safetensors")
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path):
-    whole = train(recipe(tmp_path / "whole"))
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, precision):
+    whole = train(recipe(tmp_path / "whole", precision=precision))
 
     torch.manual_seed(0)
-    halted = recipe(tmp_path / "halted")
+    halted = recipe(tmp_path / "halted", precision=precision)
     Path(halted.out).mkdir()
     run = Run(halted, halted.make_objective())
     for step in range(5):

@@ -26,6 +26,7 @@ class Muon(torch.optim.Optimizer):
         lr: Learning rate, on the scale of AdamW's.
         momentum: Nesterov momentum in [0, 1).
         weight_decay: Decoupled decay per step and unit of learning rate.
+        dtype: Of the products that make updates orthogonal, which need little precision.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -55,7 +58,8 @@ class Muon(torch.optim.Optimizer):
         blend = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
         scale = MATCH_ADAMW * math.sqrt(max(blend.shape))
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(orthogonalize(blend).view_as(weight), alpha=-group["lr"] * scale)
+        update = orthogonalize(blend.to(self.dtype)).to(weight.dtype)
+        weight.add_(update.view_as(weight), alpha=-group["lr"] * scale)
 
 
 def orthogonalize(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
@@ -77,6 +81,7 @@ def make_optimizers(
     matrix_optimizer: str,
     weight_decay: float,
     adam_scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
 ) -> list[torch.optim.Optimizer]:
     """Optimizers for all trainable weights of a module.
 
@@ -87,6 +92,7 @@ def make_optimizers(
             last layers always take AdamW.
         weight_decay: Decoupled weight decay of matrices.
         adam_scale: Learning rate of AdamW relative to that of Muon.
+        dtype: Of the products inside Muon.
     """
     hidden, rest = [], []
     for name, weight in module.named_parameters():
@@ -101,7 +107,8 @@ def make_optimizers(
     adam = torch.optim.AdamW(
         rest, lr=learning_rate * adam_scale, betas=(0.9, 0.99), weight_decay=0.0
     )
-    return [Muon(hidden, lr=learning_rate, weight_decay=weight_decay), adam]
+    muon = Muon(hidden, lr=learning_rate, weight_decay=weight_decay, dtype=dtype)
+    return [muon, adam]
 
 
 def rate_factor(step: int, *, steps: int, warmup: int, decay: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from lumina.errors import LuminaError
+from lumina.errors import LuminaError, UnknownNameError
 from lumina.requests import setting
 
 if TYPE_CHECKING:
@@ -25,13 +25,18 @@ class Recipe:
     out: str = setting("", "folder of the run")
     seed: int = setting(0, "seed of weights, data and noise", ge=0)
     steps: int = setting(1000, "optimizer steps", ge=1)
-    batch_size: int = setting(64, "samples in a step", ge=1)
+    batch_size: int = setting(64, "samples in a step (of the usual size)", ge=1)
     learning_rate: float = setting(2e-3, "peak learning rate", ge=0)
     adam_scale: float = setting(1.0, "learning rate of AdamW relative to that of Muon", ge=0)
-    matrix_optimizer: str = setting("muon", "optimizer of hidden matrices: muon or adamw")
+    matrix_optimizer: str = setting(
+        "muon", "optimizer of hidden matrices", choices=("muon", "adamw")
+    )
     weight_decay: float = setting(0.0, "decoupled weight decay of matrices", ge=0)
     warmup: int = setting(100, "steps of linear warm-up", ge=0)
     decay: float = setting(0.3, "share of the run in which the rate falls to 0", ge=0, le=1)
+    precision: str = setting(
+        "fp32", "of the products of matrices; weights are fp32", choices=("fp32", "bf16")
+    )
     clip: float = setting(1.0, "largest norm of the gradient", ge=0)
     ema: float = setting(0.999, "memory of the average of the weights", ge=0, le=1)
     log_every: int = setting(50, "steps between lines of progress", ge=1)
@@ -111,7 +116,8 @@ class FlowRecipe(Recipe):
     sizes: tuple[str, ...] = setting(("128x128",), "picture sizes, one for each step in turn")
     early_sizes: tuple[str, ...] = setting(("64x64",), "picture sizes at the start of the run")
     early_share: float = setting(0.0, "share of the run that takes the early sizes", ge=0, le=1)
-    scenes: int = setting(20000, "scenes that are painted and encoded once", ge=1)
+    early_scenes: int = setting(20000, "scenes of early sizes, painted and encoded once", ge=1)
+    scenes: int = setting(20000, "scenes of all other sizes, painted and encoded once", ge=1)
     caption_dropout: float = setting(0.1, "share of captions that are emptied", ge=0, le=1)
     foreign: float = setting(0.5, "share of captions that are not English, where possible")
     time_shift: float = setting(1.0, "above 1 draws more training times near noise", ge=0)
@@ -184,6 +190,8 @@ def _check(name: str, value: Any, kind: Any, limits: Any) -> Any:
         value = float(value)
     if type(value) is not kind:
         raise LuminaError(f"{name} is {value!r}, not of type {kind.__name__}")
+    if limits["choices"] and value not in limits["choices"]:
+        raise UnknownNameError.among(limits["choices"], value, kind=name)
     low, high = limits.get("ge"), limits.get("le")
     if (low is not None and value < low) or (high is not None and value > high):
         raise LuminaError(f"{name} is {value}, outside {_range(low, high)}")

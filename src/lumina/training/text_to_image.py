@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.text import FEATURE_LAYER, TOKENS_MULTIPLE
 from lumina.media import make_grid
+from lumina.nn.attention import plain_attend
 from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.requests import read_size
 from lumina.training.alignment import draw_caption
@@ -28,6 +29,7 @@ from lumina.worlds.references import write_references
 from lumina.worlds.vocabulary import choose_things
 
 USUAL_SIDE = 16  # latents of the pictures that positions and attention are made for
+USUAL_PIXELS = 128 * 128
 ENCODED_AT_ONCE = 32
 PREVIEW_STEPS = 15
 PREVIEW_PROMPTS = (
@@ -93,22 +95,23 @@ class FlowObjective:
             start_at_identity(self.module)
         self.sizes = [Size(*read_size(text)) for text in recipe.sizes]
         self.early_sizes = [Size(*read_size(text)) for text in recipe.early_sizes]
-        everywhere = self.early_sizes + self.sizes
-        self.scenes = {
-            size: max(1, recipe.scenes * everywhere.count(size) // len(everywhere))
-            for size in dict.fromkeys(everywhere)
-        }
+        self.scenes = _share(recipe.early_scenes, self.early_sizes) if recipe.early_share else {}
+        self.scenes |= _share(recipe.scenes, self.sizes)
         self.briefs = {size: self._draw_briefs(size) for size in self.scenes}
         self.latents = {size: self._encode(size) for size in self.scenes}
 
     def batch(self, step: int) -> Latents:
-        """Latents of one size with fresh captions, noise and times."""
+        """Latents of one size with fresh captions, noise and times.
+
+        Small pictures come in larger batches, so that every step has about as many tokens.
+        """
         recipe = self.recipe
         rng = np.random.default_rng((recipe.seed, 3, step))
         is_early = step < recipe.early_share * recipe.steps
         sizes = self.early_sizes if is_early else self.sizes
         size = sizes[step % len(sizes)]
-        chosen = rng.integers(self.scenes[size], size=recipe.batch_size)
+        count = recipe.batch_size * USUAL_PIXELS // (size.width * size.height)
+        chosen = rng.integers(self.scenes[size], size=count)
         captions = [self._caption(size, int(index), rng) for index in chosen]
         tokens = self.tokenizer(
             captions, padding=True, pad_to_multiple_of=TOKENS_MULTIPLE, return_tensors="pt"
@@ -136,9 +139,11 @@ class FlowObjective:
             cross_attention_kwargs={"base_sequence_length": self._tokens(USUAL_SIDE, USUAL_SIDE)},
             rope_linear=(rows * cols) ** 0.5 / USUAL_SIDE,
             return_dict=False,
-        )[0]
+            attend=plain_attend,
+        )[0].float()
         error = output[:, : batch.data.shape[1]] - (batch.data - batch.noise)
-        return error.square().mean(), {"tokens": self._tokens(rows, cols)}
+        figures = {"samples": len(batch.data), "tokens": self._tokens(rows, cols)}
+        return error.square().mean(), figures
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
@@ -203,6 +208,11 @@ class FlowObjective:
         save_file({"latents": latents}, partial)
         partial.replace(path)
         return latents
+
+
+def _share(scenes: int, sizes: list[Size]) -> dict[Size, int]:
+    """How many scenes each size gets, by how often it comes up."""
+    return {size: max(1, scenes * sizes.count(size) // len(sizes)) for size in dict.fromkeys(sizes)}
 
 
 def start_at_identity(module: NextDiT) -> None:

@@ -20,6 +20,7 @@ from lumina.training.recipes import Recipe
 
 STATE = "state.pt"
 METRICS = "metrics.jsonl"
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @runtime_checkable
@@ -75,6 +76,7 @@ class Run:
             matrix_optimizer=recipe.matrix_optimizer,
             weight_decay=recipe.weight_decay,
             adam_scale=recipe.adam_scale,
+            dtype=PRECISIONS[recipe.precision],
         )
         self.peaks = [group["lr"] for o in self.optimizers for group in o.param_groups]
         self.weights = [w for w in objective.module.parameters() if w.requires_grad]
@@ -110,7 +112,9 @@ class Run:
         groups = [group for o in self.optimizers for group in o.param_groups]
         for group, peak in zip(groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        loss, figures = self.objective.loss(batch, step)
+        dtype = PRECISIONS[recipe.precision]
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss, figures = self.objective.loss(batch, step)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.weights, recipe.clip).item()
         if not torch.isfinite(loss):
