@@ -112,6 +112,17 @@ def test_a_changed_recipe_does_not_resume_and_says_what_differs(tmp_path):
         train(recipe(tmp_path, learning_rate=0.5))
 
 
+def test_a_run_resumes_after_the_library_gained_a_setting(tmp_path):
+    train(recipe(tmp_path))
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    settings = json.loads(state["recipe"])
+    del settings["precision"]
+    torch.save(state | {"recipe": json.dumps(settings)}, tmp_path / "state.pt")
+    train(recipe(tmp_path))
+    with pytest.raises(LuminaError, match="precision"):
+        train(recipe(tmp_path, precision="bf16"))
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run_before_the_weights_change(tmp_path):
     with pytest.raises(LuminaError, match="step 7"):
         train(recipe(tmp_path, breaks_at=7))

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
@@ -118,7 +118,8 @@ def evaluate(
             refuse_existing(output / name)
     counts = FULL if full else QUICK
     if names is not None:
-        counts = counts.scaled(names / min(counts.names, len(things)))
+        counts = replace(counts, names=min(counts.names, len(things)))
+        counts = counts.scaled(names / counts.names)
     settings = {
         "steps": STEPS if steps is None else steps,
         "guidance": GUIDANCE if guidance is None else guidance,
@@ -275,10 +276,11 @@ def _measure_autoencoder(
 
 
 def _check_languages(languages: Sequence[str] | None) -> list[str]:
-    for language in languages or ():
+    chosen = LANGUAGES if languages is None else languages
+    for language in chosen:
         if language not in LANGUAGES:
             raise UnknownNameError.among(LANGUAGES, language, kind="language")
-    return [code for code in dict.fromkeys(languages or LANGUAGES) if code != "en"]
+    return [code for code in dict.fromkeys(chosen) if code != "en"]
 
 
 def _share(section: str, what: str, are_right: Sequence[bool]) -> Line:

@@ -61,7 +61,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Transform each token alone."""
-        return self.linear_2(nn.functional.silu(self.linear_1(x)) * self.linear_3(x))
+        if torch.is_grad_enabled():
+            return self.linear_2(nn.functional.silu(self.linear_1(x)) * self.linear_3(x))
+        # The widest tensors of a network: two of them at once rather than three.
+        inner = nn.functional.silu(self.linear_1(x), inplace=True)
+        return self.linear_2(inner.mul_(self.linear_3(x)))
 
 
 def feed_forward_width(width: int, *, multiple_of: int, multiplier: float | None) -> int:

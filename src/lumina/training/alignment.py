@@ -201,7 +201,12 @@ def train_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     special = [BOS, EOS, PAD, UNKNOWN, *(f"<0x{byte:02X}>" for byte in range(256))]
-    trainer = BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    trainer = BpeTrainer(
+        vocab_size=size,
+        special_tokens=special,
+        limit_alphabet=size - len(special),  # by default every letter is taken, over the size
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.decoder = decoders.Sequence(
         [decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()]

@@ -106,7 +106,8 @@ class AutoencoderObjective:
         self.module.save_pretrained(folder)
 
     def _some_pixels(self) -> Tensor:
-        fresh = range(self.recipe.steps, self.recipe.steps + 128 // self.recipe.batch_size)
+        batches = -(-128 // self.recipe.batch_size)
+        fresh = range(self.recipe.steps, self.recipe.steps + batches)
         return torch.cat([self.batch(step).pixels for step in fresh])
 
     def _crop(self, rng: np.random.Generator) -> np.ndarray:

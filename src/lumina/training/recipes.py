@@ -52,8 +52,13 @@ class Recipe:
         return json.dumps({"task": _task_of(self)} | dataclasses.asdict(self))
 
     def changes_since(self, saved: str) -> list[str]:
-        """Names of settings that differ from a stored recipe and matter to the result."""
+        """Names of settings that differ from a stored recipe and matter to the result.
+
+        A setting that was added to the library since then had its default.
+        """
         now, then = json.loads(self.to_json()), json.loads(saved)
+        added = [field for field in dataclasses.fields(self) if field.name not in then]
+        then |= {field.name: field.default for field in added}
         names = (now.keys() | then.keys()) - CHANGEABLE
         return sorted(name for name in names if now.get(name) != then.get(name))
 
