@@ -20,7 +20,7 @@ from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
 from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiT2DModel
 from torch import Tensor
 
-from lumina.backbones.next_dit import NextDiT, TextCache
+from lumina.backbones.next_dit import NextDiT, StepCache
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = {
@@ -74,12 +74,12 @@ def compare_speed(rounds: int) -> dict:
     """Time both models in turns, so that whatever else the machine does slows both alike."""
     theirs, ours = build(LuminaNextDiT2DModel, SMALL), build(NextDiT, SMALL)
     ours.load_state_dict(theirs.state_dict())
-    inputs, cache = make_inputs(SMALL), TextCache()
+    inputs, cache = make_inputs(SMALL), StepCache()
     table = diffusers_table(theirs)
     calls = {
         "diffusers": lambda: theirs(**inputs, image_rotary_emb=table, cross_attention_kwargs={}),
         "ours": lambda: ours(**inputs),
-        "ours, text cached": lambda: ours(**inputs, text_cache=cache),
+        "ours, text cached": lambda: ours(**inputs, cache=cache),
     }
     samples = {name: call().sample for name, call in calls.items()}
     seconds = interleaved_medians(calls, rounds)
@@ -88,7 +88,7 @@ def compare_speed(rounds: int) -> dict:
         "setting": SMALL,
         "median_seconds": seconds,
         "times_faster": seconds["diffusers"] / seconds["ours"],
-        "times_faster_with_text_cached": seconds["diffusers"] / seconds["ours, text cached"],
+        "times_faster_with_cached": seconds["diffusers"] / seconds["ours, text cached"],
         "relative_difference": (difference / samples["diffusers"].abs().max()).item(),
     }
 
@@ -172,7 +172,7 @@ def as_table(result: dict) -> str:
         ("seconds, diffusers", f"{speed['median_seconds']['diffusers']:.2f}"),
         ("seconds, ours", f"{speed['median_seconds']['ours']:.2f}"),
         ("times faster", f"{speed['times_faster']:.2f}"),
-        ("times faster, text cached", f"{speed['times_faster_with_text_cached']:.2f}"),
+        ("times faster, text cached", f"{speed['times_faster_with_cached']:.2f}"),
         ("relative difference of outputs", f"{speed['relative_difference']:.1e}"),
         ("peak GB above weights, diffusers", f"{memory['peak_gb_above_weights']['diffusers']:.2f}"),
         ("peak GB above weights, ours", f"{memory['peak_gb_above_weights']['ours']:.2f}"),

@@ -90,7 +90,7 @@ def own_folder(tiny_folder, tmp_path):
     return shutil.copytree(tiny_folder, tmp_path / "own")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def font():
     """Skip where there is no font to draw emoji with."""
     try:

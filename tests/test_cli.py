@@ -125,6 +125,8 @@ def test_env_prints_what_a_bug_report_needs(command):
         (["get", "lumina-mni"], "did you mean 'lumina-mini'?"),
         (["train", "none.toml"], "none.toml"),
         (["evaluate", "lumina-mni"], "did you mean 'lumina-mini'?"),
+        (["generate", "a cat", "--model", "a--b/c"], "unknown model"),
+        (["generate", "a cat", "--model", "runs/typo"], "there is no folder runs/typo"),
     ],
     ids=str,
 )
@@ -134,7 +136,8 @@ def test_bad_input_is_one_error_and_one_hint(command, arguments, told):
     assert (code, output) == (1, "")
     assert messages.startswith("error: ")
     assert told in messages
-    assert len(messages.splitlines()) <= 2
+    assert len(messages.splitlines()) == 2
+    assert messages.splitlines()[1].startswith("hint: ")
     assert [path.name for path in Path().iterdir()] == ["there.png"]
 
 

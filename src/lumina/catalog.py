@@ -10,8 +10,8 @@ from lumina.checkpoints.folder import (
     INDEX,
     check_folder,
     count_parameters,
-    read_config,
     read_index,
+    read_setting_of,
 )
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.requests import read_size
@@ -67,7 +67,7 @@ class Checkpoint:
 
     def footprint(self) -> Footprint:
         """How much memory it takes, from its files."""
-        channels = read_config(self.folder / "vae")["block_out_channels"]
+        channels = read_setting_of(self.folder / "vae", "block_out_channels")
         # The last upsampling works on the channels of the block before it.
         widest = channels[min(1, len(channels) - 1)]
         return Footprint(
@@ -107,13 +107,14 @@ def find(name: str | Path) -> Checkpoint:
     model = MODELS.get(str(name))
     folder = _find_folder(str(name)) if model is None else model.folder()
     if folder is None:
+        where = "" if model else f"there is no folder {name}; if it is the id of a model, "
         raise LuminaError(
-            f"{name} is not on this machine", hint=f"`lumina get {name}` downloads it"
+            f"{name} is not on this machine", hint=f"{where}`lumina get {name}` downloads it"
         )
     read_index(folder)
     if model is not None:
         return Checkpoint(folder=folder, defaults=model.defaults)
-    side = read_config(folder / "transformer")["sample_size"] * PIXELS_PER_LATENT
+    side = read_setting_of(folder / "transformer", "sample_size") * PIXELS_PER_LATENT
     return Checkpoint(folder=folder, defaults={"size": f"{side}x{side}"})
 
 
@@ -190,7 +191,8 @@ PIXELS_PER_LATENT = 8
 _COPIES = 4
 """Pictures of the widest channels that a decoder holds at once."""
 
-_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+# What the hub allows: no run of dots or dashes, none at an end.
+_HUB_ID = re.compile(r"\w+(?:[.-]\w+)*/\w+(?:[.-]\w+)*")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 

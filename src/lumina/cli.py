@@ -40,6 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         _tell(f"error: {error}")
         return 1
+    except OSError as error:
+        if options.debug:
+            traceback.print_exc()
+        _tell(f"error: {error}")
+        _tell("hint: is the disk full, or a folder not readable? --debug shows where this is from")
+        return 1
     except KeyboardInterrupt:
         _tell("stopped")
         return INTERRUPTED
@@ -116,23 +122,27 @@ def train(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Measure how well a model draws what prompts say."""
     from lumina.catalog import find, load
-
-    folder = find(options.model).folder
-    pipeline = load(options.model)
-    pipeline.set_progress_bar_config(disable=True)
-
     from lumina.evaluation import drawings
+    from lumina.media import free_path
 
+    checkpoint = find(options.model)
+    drawings.check(checkpoint.folder, names=options.names, languages=options.languages)
+    output = options.output or free_path(Path(f"evaluation-{Path(options.model).name}"))
+    pipeline = load(options.model, dtype=options.dtype, device=options.device)
+    pipeline.set_progress_bar_config(disable=True)
     result = drawings.evaluate(
         pipeline,
-        folder,
+        checkpoint.folder,
         names=options.names,
-        languages=options.languages.split(",") if options.languages else None,
+        languages=options.languages,
         full=options.full,
         progress=_tell,
-        output=options.output,
+        output=output,
+        steps=checkpoint.defaults.get("steps"),
+        guidance=checkpoint.defaults.get("guidance"),
     )
     print(json.dumps(result, indent=2) if options.json else drawings.table(result))
+    _tell(f"pictures and numbers: {output}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -164,10 +174,22 @@ def _make_parser() -> argparse.ArgumentParser:
     command = add(evaluate)
     command.add_argument("model", metavar="NAME|FOLDER", help="what to measure")
     command.add_argument("--names", type=int, metavar="N", help="how many things to draw")
-    command.add_argument("--languages", metavar="LIST", help="such as en,fr,ja")
+    command.add_argument(
+        "--languages", type=_comma_separated, metavar="LIST", help="such as en,fr,ja (default: all)"
+    )
     command.add_argument("--full", action="store_true", help="everything, which takes long")
     command.add_argument("--json", action="store_true", help="print JSON, not a table")
-    command.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="keep pictures here")
+    for name in ("dtype", "device"):
+        command.add_argument(
+            f"--{name}", default="auto", metavar=name.upper(), help="as in generate"
+        )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="for a grid of pictures and all numbers (default: a new one here)",
+    )
     return parser
 
 
@@ -215,13 +237,19 @@ def _help(field: dataclasses.Field, *, set_by_model: bool) -> str:
     return f"{facts['help']}{unit}{default}"
 
 
+def _comma_separated(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
 def _lines(file: Path | None) -> list[str]:
     if file is None:
         return []
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise LuminaError(f"cannot read {file}: {error}") from error
+        raise LuminaError(
+            f"cannot read {file}: {error}", hint="give a text file in UTF-8, one prompt a line"
+        ) from error
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise LuminaError(f"{file} holds no prompt", hint="write one in each line")

@@ -78,6 +78,13 @@ def total_memory(device: torch.device) -> int:
     return psutil.virtual_memory().total
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that the device can give at this moment."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
 def report() -> dict[str, str]:
     """What a bug report needs to say about this machine."""
     facts = {"python": platform.python_version(), "system": platform.platform()}

@@ -144,6 +144,10 @@ def settings_of(path: Path) -> dict[str, Any]:
         LuminaError: If the file holds none, those of several pictures, or unknown ones.
     """
     record = read_record(path)
+    if not record.keys() & {"request", "requests"}:
+        raise LuminaError(
+            f"{path} holds no request", hint="give a picture that `lumina generate` wrote"
+        )
     if "request" not in record:
         raise LuminaError(
             f"{path} is a grid of {len(record['requests'])} pictures",
@@ -183,12 +187,12 @@ def _choose_output(
 
 def _choose_device(requests: list[TextToImage], footprint: Footprint) -> list[TextToImage]:
     """The requests with the device and dtype that will be used."""
-    from lumina.devices import pick_device, pick_dtype, total_memory
+    from lumina.devices import free_memory, pick_device, pick_dtype
 
     device = pick_device(requests[0].device)
     dtype = pick_dtype(requests[0].dtype, device)
     needed = partial(footprint.bytes, bytes_per_number=dtype.itemsize)
-    _refuse_too_large(requests[0].size, needed, total_memory(device))
+    _refuse_too_large(requests[0].size, needed, free_memory(device))
     names = {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
     return [dataclasses.replace(request, **names) for request in requests]
 
@@ -202,7 +206,7 @@ def _refuse_too_large(size: str, needed: Callable[[str], int], available: int) -
         largest = "{}x{}".format(*nearest_size(width * 0.9, height * 0.9))
     raise LuminaError(
         f"size {size} needs about {needed(size) / 1e9:,.0f} GB of memory,"
-        f" and there are {available / 1e9:.0f} GB",
+        f" and {available / 1e9:.0f} GB are free",
         hint=f"the nearest that fits is about {largest}",
     )
 
@@ -243,6 +247,8 @@ class _Preview:
         x = tensors["latents"]
         if self.before is not None:
             noise_before, noise = pipeline.scheduler.sigmas[step : step + 2].tolist()
+            if noise == noise_before:  # the first half of a step of second order
+                return tensors
             toward_noise = (x - self.before) / (noise - noise_before)
             data = pipeline._decode(x - noise * toward_noise)
             images: Any = pipeline.image_processor.postprocess(data, output_type="pil")

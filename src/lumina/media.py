@@ -61,15 +61,20 @@ def read_record(path: Path) -> dict[str, Any]:
         with Image.open(path) as image:
             text = getattr(image, "text", {}).get(RECORD_KEY)
     except UnidentifiedImageError as error:
-        raise LuminaError(f"{path} is not a picture") from error
+        raise LuminaError(f"{path} is not a picture", hint=_FROM_LUMINA) from error
     except OSError as error:
-        raise LuminaError(f"cannot read {path}: {error.strerror or error}") from error
+        raise LuminaError(
+            f"cannot read {path}: {error.strerror or error}", hint=_FROM_LUMINA
+        ) from error
     if text is None:
         raise LuminaError(
             f"{path} does not say how it was made",
             hint="pictures that lumina wrote do, unless another program saved them again",
         )
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise LuminaError(f"what {path} says is damaged", hint=_FROM_LUMINA) from error
 
 
 def refuse_existing(path: Path) -> None:
@@ -81,7 +86,7 @@ def refuse_existing(path: Path) -> None:
 def refuse_unwritable(path: Path) -> None:
     """Raise a `LuminaError` if no file of that name could be written."""
     if path.is_dir():
-        raise LuminaError(f"{path} is a folder")
+        raise LuminaError(f"{path} is a folder", hint="name a file in it")
     trial = path.with_name(f".lumina-{os.getpid()}.trial")
     try:
         trial.touch(exist_ok=False)
@@ -99,7 +104,9 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LuminaError(f"cannot make the folder {path}: {error.strerror}") from error
+        raise LuminaError(
+            f"cannot make the folder {path}: {error.strerror}", hint="choose another place"
+        ) from error
 
 
 def slug(prompt: str) -> str:
@@ -151,6 +158,7 @@ def make_grid(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.Ima
     return grid
 
 
+_FROM_LUMINA = "give a picture that `lumina generate` wrote"
 _GAP = 4
 _MARGIN = 2
 _LABEL_LINES = 3

@@ -8,7 +8,7 @@ from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiT2DModel
 from safetensors.torch import load_file
 from torch import nn
 
-from lumina.backbones.next_dit import NextDiT, TextCache
+from lumina.backbones.next_dit import NextDiT, StepCache
 from lumina.nn.attention import fused_attend
 
 TINY = {
@@ -173,30 +173,30 @@ def test_no_mask_sees_all_text():
 
 @torch.no_grad()
 def test_cached_text_gives_the_same_output_at_every_step():
-    model, inputs, cache = make_model(), make_inputs(), TextCache()
+    model, inputs, cache = make_model(), make_inputs(), StepCache()
     for time in (0.1, 0.5):
         inputs["timestep"] = torch.full((2,), time)
         expected = model(**inputs).sample
-        torch.testing.assert_close(model(**inputs, text_cache=cache).sample, expected)
+        torch.testing.assert_close(model(**inputs, cache=cache).sample, expected)
 
 
 @torch.no_grad()
 def test_cached_text_is_projected_once():
-    model, inputs, cache = make_model(), make_inputs(), TextCache()
+    model, inputs, cache = make_model(), make_inputs(), StepCache()
     calls = []
     for block in model.layers:
         block.attn2.to_k.register_forward_hook(lambda *_: calls.append(1))
     for _ in range(3):
-        model(**inputs, text_cache=cache)
+        model(**inputs, cache=cache)
     assert len(calls) == len(model.layers)
 
 
 def test_gradients_reach_the_text_with_a_cache_too():
-    model, inputs, cache = make_model(), make_inputs(), TextCache()
+    model, inputs, cache = make_model(), make_inputs(), StepCache()
     with torch.no_grad():
-        model(**inputs, text_cache=cache)
+        model(**inputs, cache=cache)
     inputs["encoder_hidden_states"].requires_grad_()
-    model(**inputs, text_cache=cache).sample.square().mean().backward()
+    model(**inputs, cache=cache).sample.square().mean().backward()
     assert model.layers[0].attn2.to_k.weight.grad.abs().max() > 0
 
 
@@ -220,7 +220,7 @@ def test_a_call_leaves_nothing_on_the_model():
     before = {name: set(vars(module)) for name, module in model.named_modules()}
     expected = model(**inputs).sample
     scaling = {"base_sequence_length": 4}
-    model(**inputs, cross_attention_kwargs=scaling, rope_linear=2.0, text_cache=TextCache())
+    model(**inputs, cross_attention_kwargs=scaling, rope_linear=2.0, cache=StepCache())
     assert {name: set(vars(module)) for name, module in model.named_modules()} == before
     torch.testing.assert_close(model(**inputs).sample, expected)
 
@@ -392,9 +392,9 @@ def test_it_compiles_into_one_graph_without_complex_numbers():
     expected = model(**inputs).sample
     compiled = torch.compile(model, fullgraph=True, backend=keep)
     torch.testing.assert_close(compiled(**inputs, return_dict=False)[0], expected)
-    cache = TextCache()
+    cache = StepCache()
     for _ in range(2):
-        sample = compiled(**inputs, return_dict=False, text_cache=cache)[0]
+        sample = compiled(**inputs, return_dict=False, cache=cache)[0]
         torch.testing.assert_close(sample, expected)
     values = [node.meta.get("example_value") for g in graphs for node in g.graph.nodes]
     assert not any(isinstance(v, torch.Tensor) and v.is_complex() for v in values)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -129,3 +130,37 @@ def test_parameters_are_counted_without_reading_them(tiny_folder):
     assert count_parameters(tiny_folder) == sum(
         tensor.numel() for model in models for tensor in model.state_dict().values()
     )
+
+
+def write_json(file, **settings):
+    def damage(folder):
+        path = folder / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+    return damage
+
+
+def replace_text(file, text):
+    return lambda folder: (folder / file).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (replace_text("tokenizer/tokenizer.json", '{"version"'), "tokenizer.json is damaged"),
+        (lambda folder: shutil.rmtree(folder / "tokenizer"), "has no folder tokenizer"),
+        (lambda folder: [f.unlink() for f in (folder / "tokenizer").iterdir()], "is empty"),
+        (replace_text("scheduler/scheduler_config.json", "("), "scheduler_config.json is damaged"),
+        (replace_text("text_encoder/config.json", "{}"), "describes no GemmaModel"),
+        (write_json("transformer/config.json", num_attention_heads=5), "does not divide into 5"),
+        (write_json("model_index.json", vae=["diffusers", "NoSuchVAE"]), "describes no NoSuchVAE"),
+        (write_json("model_index.json", vae=None), "names no vae"),
+        (replace_text("model_index.json", "[]"), "not an object"),
+    ],
+    ids=str,
+)
+def test_every_kind_of_damage_is_one_line_and_a_hint(own_folder, damage, told):
+    damage(own_folder)
+    message, hint = refusal(own_folder).splitlines()
+    assert told in message
+    assert hint.startswith("hint: ")

@@ -14,6 +14,7 @@ from diffusers import (
 from PIL import Image
 
 from lumina.backbones.next_dit import NextDiT
+from lumina.nn.rope import rope_table
 from lumina.pipelines.text_to_image import LuminaPipeline
 
 
@@ -215,6 +216,21 @@ def test_turning_guidance_off_halves_the_batch_and_keeps_the_prompt(ours, draw, 
     assert rows == [2, 1, 1]
 
 
+def test_guidance_that_is_turned_off_can_be_turned_on_again(ours, draw, assert_same):
+    rows = []
+    ours.transformer.register_forward_hook(
+        lambda module, arguments, output: rows.append(len(output[0]))
+    )
+    scales = iter([1.0, 4.0, 4.0])
+
+    def pause_guiding(pipeline, step, timestep, tensors):
+        pipeline._guidance_scale = next(scales)
+
+    paused = draw(ours, callback_on_step_end=pause_guiding, num_inference_steps=3)
+    assert rows == [2, 1, 2]
+    assert not torch.equal(paused, draw(ours, num_inference_steps=3))
+
+
 def test_guidance_cannot_be_turned_on_without_a_negative_prompt(ours, draw):
     def start_guiding(pipeline, step, timestep, tensors):
         pipeline._guidance_scale = 4.0
@@ -291,3 +307,26 @@ def test_compiled_parts_give_the_same_picture(ours):
     ours.transformer = torch.compile(ours.transformer, fullgraph=True, backend="aot_eager")
     ours.vae.decode = torch.compile(ours.vae.decode, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(run(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_rotations_are_made_once_for_each_way_to_read_positions(ours, draw, monkeypatch):
+    made = []
+
+    def count(*arguments, **settings):
+        made.append(settings)
+        return rope_table(*arguments, **settings)
+
+    monkeypatch.setattr("lumina.backbones.next_dit.rope_table", count)
+    draw(ours, num_inference_steps=4, width=96, scaling_watershed=0.5)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("prompt", [[], [1, 2], ["a cat", None]])
+def test_a_list_that_is_not_one_of_texts_is_refused(ours, draw, prompt):
+    with pytest.raises(ValueError, match="a list of one or more texts"):
+        draw(ours, prompt=prompt)
+
+
+def test_a_prompt_cannot_be_cut_to_nothing(ours, draw):
+    with pytest.raises(ValueError, match="`max_sequence_length` has to be 1 or more"):
+        draw(ours, max_sequence_length=0)

@@ -159,3 +159,11 @@ def test_a_scheduler_is_exchanged_as_in_diffusers(ours, draw):
     )
     assert draw(ours).isfinite().all()
     assert ours.config["scheduler"] == ("diffusers", "UniPCMultistepScheduler")
+
+
+def test_a_model_that_diffusers_cannot_compute_is_saved_under_our_name(ours, tmp_path):
+    ours.transformer.register_to_config(rope_axes=(0, 2, 6))
+    ours.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["transformer"] == ["lumina.backbones.next_dit", "NextDiT"]
+    assert LuminaPipeline.from_pretrained(tmp_path).transformer.rope_axes == (0, 2, 6)

@@ -1,7 +1,7 @@
 """Next-DiT, the transformer of Lumina-Next, with the weights and call of diffusers' port."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -33,20 +33,27 @@ class TextKeyValue:
         self.key_value: tuple[Tensor, Tensor] | None = None
 
 
-class TextCache:
-    """What a model need not compute again while the text stays the same.
+class StepCache:
+    """What a model need not compute again from one step of a sampler to the next.
 
     Make one for each batch of prompts, and pass it to every call of the model for that batch. It
-    has no effect where gradients are on.
+    keeps the keys and values of the text, where gradients are off, and the rotations of each grid.
     """
 
     def __init__(self):
         self._blocks: list[TextKeyValue] = []
+        self._ropes: dict[tuple, Tensor] = {}
 
     def blocks(self, count: int) -> list[TextKeyValue]:
         """The slots of a model of `count` blocks."""
         self._blocks.extend(TextKeyValue() for _ in range(count - len(self._blocks)))
         return self._blocks
+
+    def rope(self, make: Callable[[], Tensor], *key: float) -> Float[Tensor, "n half 2"]:
+        """The rotations of a grid, made when they are first asked for."""
+        if key not in self._ropes:
+            self._ropes[key] = make()
+        return self._ropes[key]
 
 
 class BlockContext(NamedTuple):
@@ -272,7 +279,7 @@ class NextDiT(ModelMixin, ConfigMixin):
         *,
         rope_linear: float = 1.0,
         rope_ntk: float = 1.0,
-        text_cache: TextCache | None = None,
+        cache: StepCache | None = None,
         attend: Attend | None = None,
     ) -> Transformer2DModelOutput | tuple[Float[Tensor, "b out height width"]]:
         """Return the velocity of noisy latents, in `sample`.
@@ -291,7 +298,7 @@ class NextDiT(ModelMixin, ConfigMixin):
             return_dict: Whether to return an object rather than a tuple.
             rope_linear: Divides positions in the model's own rotations.
             rope_ntk: Multiplies `rope_theta` in the model's own rotations.
-            text_cache: Keeps what depends on the text alone from one call to the next.
+            cache: Keeps what does not change from one call to the next.
             attend: Attention itself. None takes the kernel chosen by `set_attention_backend`.
 
         Raises:
@@ -317,13 +324,14 @@ class NextDiT(ModelMixin, ConfigMixin):
                 linear=rope_linear,
                 ntk=rope_ntk,
                 device=hidden_states.device,
+                cache=cache,
             ),
             text=text,
             text_mask=mask,
             scale=proportional_scale(self.head_dim, tokens=rows * cols, base=base),
             attend=attend or fused_attend,
         )
-        tokens = self._run_blocks(self.patch_embedder(hidden_states), context, text_cache)
+        tokens = self._run_blocks(self.patch_embedder(hidden_states), context, cache)
         values = self.norm_out(tokens, context.condition)
         sample = unpatchify(values, patch_size=self.patch_size, rows=rows, cols=cols)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
@@ -354,10 +362,15 @@ class NextDiT(ModelMixin, ConfigMixin):
         finally:
             self.share_queries()
 
+    @property
+    def fits_diffusers(self) -> bool:
+        """Whether diffusers' class computes the same: it has one way to make rotations."""
+        return self.config.rope_axes is None and self.config.rope_theta == 10000
+
     def to_json_string(self) -> str:
         """The configuration as JSON, which is diffusers' own where that class can do the same."""
         config = json.loads(super().to_json_string())
-        if config["rope_axes"] is None and config["rope_theta"] == 10000:
+        if self.fits_diffusers:
             del config["rope_axes"], config["rope_theta"]
             config["_class_name"] = "LuminaNextDiT2DModel"
             config["num_kv_heads"] = config["num_kv_heads"] or config["num_attention_heads"]
@@ -372,22 +385,25 @@ class NextDiT(ModelMixin, ConfigMixin):
         linear: float,
         ntk: float,
         device: torch.device,
+        cache: StepCache | None,
     ) -> Float[Tensor, "n half 2"]:
         if table is not None:
             return crop_rope_table(table, rows=rows, cols=cols).to(device)
-        positions = grid_positions(rows=rows, cols=cols, device=device)
-        return rope_table(
-            positions, channels=self.rope_axes, theta=self.rope_theta, linear=linear, ntk=ntk
-        )
+
+        def make() -> Float[Tensor, "n half 2"]:
+            positions = grid_positions(rows=rows, cols=cols, device=device)
+            return rope_table(
+                positions, channels=self.rope_axes, theta=self.rope_theta, linear=linear, ntk=ntk
+            )
+
+        return make() if cache is None else cache.rope(make, rows, cols, linear, ntk)
 
     def _run_blocks(
-        self, tokens: Float[Tensor, "b n d"], context: BlockContext, text_cache: TextCache | None
+        self, tokens: Float[Tensor, "b n d"], context: BlockContext, cache: StepCache | None
     ) -> Float[Tensor, "b n d"]:
         count = len(self.layers)
         learning = torch.is_grad_enabled()
-        cached_texts = (
-            [None] * count if text_cache is None or learning else text_cache.blocks(count)
-        )
+        cached_texts = [None] * count if cache is None or learning else cache.blocks(count)
         for block, cached_text in zip(self.layers, cached_texts, strict=True):
             arguments = (tokens, context, cached_text)
             if learning and self.gradient_checkpointing:

@@ -35,6 +35,12 @@ def check_folder(folder: Path) -> None:
     for part in (*PARTS, "scheduler", "tokenizer"):
         if not (folder / part).is_dir():
             raise LuminaError(f"{folder} has no folder {part}", hint=_AGAIN)
+    for part in ("scheduler", "tokenizer"):
+        files = list((folder / part).glob("*.json"))
+        if not files:
+            raise LuminaError(f"{folder / part} is empty", hint=_AGAIN)
+        for file in files:
+            _read_json(file)
     for part in PARTS:
         config = read_config(folder / part)
         found = read_shapes(folder / part)
@@ -57,7 +63,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     index = _read_json(folder / INDEX)
     kind = index.get("_class_name")
     if kind not in PIPELINES:
-        raise LuminaError(f"{folder} holds a {kind}, not a {PIPELINES[0]}")
+        raise LuminaError(
+            f"{folder} holds a {kind}, not a {PIPELINES[0]}",
+            hint=f"diffusers.{kind}.from_pretrained may load it",
+        )
+    if missing := [part for part in PARTS if not _names_a_class(index.get(part))]:
+        raise LuminaError(f"{folder / INDEX} names no {_list(missing)}", hint=_AGAIN)
     return index
 
 
@@ -92,6 +103,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         LuminaError: If it is missing or damaged.
     """
     return _read_json(folder / "config.json")
+
+
+def read_setting_of(folder: Path, name: str) -> Any:
+    """One setting of the configuration of a model.
+
+    Raises:
+        LuminaError: If the configuration is missing or damaged, or does not have it.
+    """
+    config = read_config(folder)
+    if name not in config:
+        raise LuminaError(f"{folder / 'config.json'} has no {name}", hint=_AGAIN)
+    return config[name]
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -130,7 +153,26 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+def _names_a_class(source: Any) -> bool:
+    return isinstance(source, list) and len(source) == 2 and all(source)
+
+
 def _expected(part: str, folder: Path, source: list[str]) -> Shapes:
+    """Shapes of a model that is built, without memory for its weights, from its configuration.
+
+    Raises:
+        LuminaError: If no model can be built from it.
+    """
+    try:
+        return _build(part, folder, source)
+    except Exception as error:  # whatever the libraries' constructors raise at wrong values
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise LuminaError(
+            f"{folder / 'config.json'} describes no {source[1]}: {reason[0]}", hint=_AGAIN
+        ) from error
+
+
+def _build(part: str, folder: Path, source: list[str]) -> Shapes:
     import diffusers
     import torch
     import transformers
@@ -186,11 +228,14 @@ def _read_header(file: Path) -> Shapes:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise LuminaError(f"cannot read {file}: {error.strerror}", hint=_AGAIN) from error
     except ValueError:
         raise LuminaError(f"{file} is damaged: not JSON", hint=_AGAIN) from None
+    if not isinstance(content, dict):
+        raise LuminaError(f"{file} is damaged: not an object", hint=_AGAIN)
+    return content
 
 
 def _list(names: list[str]) -> str:

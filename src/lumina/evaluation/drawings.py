@@ -110,6 +110,7 @@ def evaluate(
             `emoji` is missing, or the output exists or cannot be written.
     """
     began = time.monotonic()
+    check(folder, names=names, languages=languages)
     things, drawings = load_references(folder)
     others = _check_languages(languages)
     if output is not None:
@@ -159,6 +160,21 @@ def evaluate(
     if output is not None:
         _write(output, result, cells)
     return result
+
+
+def check(
+    folder: Path, *, names: int | None = None, languages: Sequence[str] | None = None
+) -> None:
+    """Refuse what `evaluate` would refuse, before anything is loaded.
+
+    Raises:
+        LuminaError: If the folder holds no reference drawings, a language is unknown, or less
+            than one thing is to be named.
+    """
+    load_references(folder)
+    _check_languages(languages)
+    if names is not None and names < 1:
+        raise LuminaError(f"names is {names}, which is out of range", hint="allowed: 1 and above")
 
 
 def measure(outcomes: Sequence[Outcome]) -> list[Line]:

@@ -35,6 +35,14 @@ def prompt(text: Any, embeds: Tensor | None, mask: Tensor | None) -> None:
     _text_or_features("prompt", text, embeds, mask)
     if text is not None and not isinstance(text, str | list):
         raise ValueError(f"`prompt` has to be of type `str` or `list` but is {type(text)}")
+    if isinstance(text, list) and not (text and all(isinstance(part, str) for part in text)):
+        raise ValueError(f"`prompt` has to be a list of one or more texts but is {text}")
+
+
+def sequence_length(tokens: int) -> None:
+    """Refuse a length at which nothing of a prompt is left."""
+    if tokens < 1:
+        raise ValueError(f"`max_sequence_length` has to be 1 or more but is {tokens}.")
 
 
 def negative_prompt(text: Any, embeds: Tensor | None, mask: Tensor | None) -> None:

@@ -1,5 +1,6 @@
 """Text to image: `LuminaPipeline`, call- and checkpoint-compatible with diffusers'."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,12 +12,12 @@ from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, Lum
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.schedulers import SchedulerMixin
-from diffusers.utils.torch_utils import randn_tensor
+from diffusers.utils.torch_utils import is_compiled_module, randn_tensor
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lumina.backbones.next_dit import NextDiT, TextCache
+from lumina.backbones.next_dit import NextDiT, StepCache
 from lumina.encoders.cleaning import clean_caption as cleaned
 from lumina.encoders.text import encode_texts, pad_features
 from lumina.flow.guidance import guide
@@ -66,6 +67,7 @@ class LuminaPipeline(DiffusionPipeline):
         )
         self.vae_scale_factor = 8
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self.max_sequence_length = 256
         self.default_sample_size = 128 if transformer is None else transformer.config.sample_size
         self.default_image_size = self.default_sample_size * self.vae_scale_factor
         self._interrupt = False
@@ -111,6 +113,13 @@ class LuminaPipeline(DiffusionPipeline):
         if kwargs.get("transformer") == _OURS:
             kwargs["transformer"] = _PUBLISHED
         super().register_to_config(**kwargs)
+
+    def to_json_string(self) -> str:
+        """The index of a saved pipeline: it names our class for what diffusers' cannot be."""
+        index = json.loads(super().to_json_string())
+        if isinstance(self.transformer, NextDiT) and not self.transformer.fits_diffusers:
+            index["transformer"] = list(_OURS)
+        return json.dumps(index, indent=2, sort_keys=True) + "\n"
 
     def enable_vae_slicing(self) -> None:
         """Decode pictures one at a time, in less memory."""
@@ -206,6 +215,7 @@ class LuminaPipeline(DiffusionPipeline):
             prompt_attention_mask=prompt_attention_mask,
             negative_prompt_attention_mask=negative_prompt_attention_mask,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            max_sequence_length=max_sequence_length,
         )
         self._guidance_scale = guidance_scale
         self._interrupt = False
@@ -261,8 +271,8 @@ class LuminaPipeline(DiffusionPipeline):
                 if self.interrupt:
                     break
                 self._current_timestep = timestep
-                condition = condition.fit(pictures, guided=self.do_classifier_free_guidance)
-                velocity = partial(self._velocity, condition, attention, scaling[index])
+                part = condition.part(pictures, guided=self.do_classifier_free_guidance)
+                velocity = partial(self._velocity, part, attention, scaling[index])
                 if self.do_classifier_free_guidance:
                     velocity = guide(velocity, self.guidance_scale, channels=GUIDED_CHANNELS)
                 # A scheduler follows the velocity toward noise.
@@ -373,9 +383,11 @@ class LuminaPipeline(DiffusionPipeline):
         prompt_attention_mask: Tensor | None = None,
         negative_prompt_attention_mask: Tensor | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
+        max_sequence_length: int = 256,
     ) -> None:
         """Refuse what does not fit together, in the words of diffusers."""
         checks.size(width, height)
+        checks.sequence_length(max_sequence_length)
         checks.callback_tensors(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         checks.prompt(prompt, prompt_embeds, prompt_attention_mask)
         checks.negative_prompt(
@@ -435,12 +447,17 @@ class LuminaPipeline(DiffusionPipeline):
             encoder_hidden_states=condition.features,
             encoder_mask=condition.mask,
             cross_attention_kwargs=attention,
-            text_cache=condition.cache,
+            cache=self._cache(condition),
             return_dict=False,
             **scaling,
         )[0]
         # Channels past those of the data are a variance that the flow does not use.
         return output[:, : x.shape[1]]
+
+    def _cache(self, condition: "_Condition") -> StepCache | None:
+        # CUDA graphs, which `mode="max-autotune"` makes, write over what earlier calls returned.
+        has_graphs = is_compiled_module(self.transformer) and self.device.type == "cuda"
+        return None if has_graphs else condition.cache
 
     def _scale_positions(
         self, times: Float[Tensor, " s"], width: int, height: int, watershed: float | None
@@ -476,22 +493,26 @@ class _Condition:
 
     features: Float[Tensor, "b m d"]
     mask: Shaped[Tensor, "b m"]
-    cache: TextCache = field(default_factory=TextCache)
+    cache: StepCache = field(default_factory=StepCache)
+    prompts: "_Condition | None" = None
+    """The prompts alone, once a step has needed them."""
 
     def replace(self, features: Float[Tensor, "rows m d"]) -> "_Condition":
         """The same mask with other features, of which nothing is cached yet."""
         return _Condition(features, self.mask[: len(features)])
 
-    def fit(self, pictures: int, *, guided: bool) -> "_Condition":
-        """Keep the rows that the next step needs, after guidance was turned on or off."""
-        if guided and len(self.features) == pictures:
+    def part(self, pictures: int, *, guided: bool) -> "_Condition":
+        """The rows that a step needs: all of them, or those of the prompts where none guide."""
+        if guided == (len(self.features) > pictures):
+            return self
+        if guided:
             raise ValueError(
                 "Guidance was turned on after sampling began without it, when no negative prompt"
                 " was encoded. Please start with `guidance_scale` above 1."
             )
-        if guided or len(self.features) == pictures:
-            return self
-        return self.replace(self.features[:pictures])
+        if self.prompts is None:
+            self.prompts = self.replace(self.features[:pictures])
+        return self.prompts
 
 
 def _repeat(rows: Tensor, *, times: int, device: torch.device) -> Tensor:
