@@ -1,6 +1,7 @@
 import copy
 import json
 
+import accelerate
 import pytest
 import torch
 from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
@@ -139,9 +140,36 @@ def test_default_arguments_build_the_published_width():
     assert len(model.layers) == 32
 
 
-@torch.no_grad()
-def test_new_models_have_finite_weights():
-    assert all(weight.isfinite().all() for weight in NextDiT(**TINY).parameters())
+@pytest.fixture
+def uninitialised_memory_is_not_a_number():
+    torch.use_deterministic_algorithms(True)  # also fills what `torch.empty` returns
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("uninitialised_memory_is_not_a_number")
+def test_new_models_have_finite_weights_that_all_learn():
+    def broken(kind):
+        model = kind(**TINY)
+        return [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+
+    assert broken(NextDiT) == []
+    assert broken(LuminaNextDiT2DModel) == ["pad_token"]
+    model = make_model()
+    model(**make_inputs()).sample.square().mean().backward()
+    for name, weight in model.named_parameters():
+        assert weight.requires_grad == (name != "pad_token")
+        assert weight.grad is not None or name == "pad_token", name
+
+
+def test_default_heads_and_a_missing_attention_argument_work_where_diffusers_fails():
+    config = {name: value for name, value in TINY.items() if name != "num_kv_heads"}
+    assert NextDiT(**config)(**make_inputs()).sample.shape == (2, 8, 8, 12)
+    with pytest.raises(TypeError):
+        LuminaNextDiT2DModel(**config)
+    table = get_2d_rotary_pos_embed_lumina(8, 16, 16)
+    with pytest.raises(TypeError):
+        LuminaNextDiT2DModel(**TINY)(**make_inputs(), image_rotary_emb=table)
 
 
 @torch.no_grad()
@@ -251,6 +279,29 @@ def test_nothing_as_large_as_all_scores_or_diffusers_table_is_made():
     with LargestTensor() as largest:
         theirs(**inputs, image_rotary_emb=table, cross_attention_kwargs={})
     assert largest.elements >= scores
+
+
+@torch.no_grad()
+def test_hooks_that_move_weights_see_every_block():
+    model, inputs = make_model(), make_inputs()
+    expected = model(**inputs).sample
+    offloaded = accelerate.cpu_offload(copy.deepcopy(model), execution_device=torch.device("cpu"))
+    grouped = copy.deepcopy(model)
+    grouped.enable_group_offload(
+        onload_device=torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
+    )
+    for moved in (offloaded, grouped):
+        cache = StepCache()
+        for _ in range(2):
+            torch.testing.assert_close(moved(**inputs, cache=cache).sample, expected)
+
+
+@torch.no_grad()
+def test_feeding_forward_without_gradients_changes_nothing_but_memory():
+    model, inputs = make_model(), make_inputs()
+    with torch.enable_grad():
+        expected = model(**inputs).sample.detach()
+    assert torch.equal(model(**inputs).sample, expected)
 
 
 def test_gradient_checkpointing_changes_no_gradient():

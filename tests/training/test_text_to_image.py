@@ -265,6 +265,18 @@ def test_the_loss_at_the_start_is_the_square_of_the_velocity(objective):
         assert figures["samples"] * figures["tokens"] == 2 * (USUAL_SIDE // 2) ** 2
 
 
+@torch.no_grad()
+def test_the_velocity_leads_from_noise_to_data(font, out, parts):
+    objective = make(out, parts)
+    batch = objective.batch(0)
+    batch = batch._replace(data=batch.noise + 2)
+    start, _ = objective.loss(batch, 0)
+    objective.module.norm_out.linear_2.bias.fill_(2)  # the output is 2 everywhere
+    end, _ = objective.loss(batch, 0)
+    assert start.item() == pytest.approx(4, rel=1e-5)
+    assert end.item() == pytest.approx(0, abs=1e-6)
+
+
 def test_training_fits_a_batch_and_leaves_the_encoders_alone(font, out, parts):
     objective = make(out, parts)
     batch = objective.batch(0)
