@@ -53,6 +53,8 @@ class ModulatedRMSNorm(nn.Module):
 class FeedForward(nn.Module):
     """Gated feed-forward network (SwiGLU)."""
 
+    tokens_at_once = 2048
+
     def __init__(self, width: int, *, inner_width: int):
         super().__init__()
         self.linear_1 = nn.Linear(width, inner_width, bias=False)
@@ -61,9 +63,14 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Transform each token alone."""
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.linear_2(nn.functional.silu(self.linear_1(x)) * self.linear_3(x))
-        # The widest tensors of a network: two of them at once rather than three.
+        # Here are the widest tensors of a network, and so the peak of its memory: two of them at
+        # once rather than three, and not for all tokens together.
+        parts = [self._forward_in_place(part) for part in x.split(self.tokens_at_once, dim=1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _forward_in_place(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         inner = nn.functional.silu(self.linear_1(x), inplace=True)
         return self.linear_2(inner.mul_(self.linear_3(x)))
 
