@@ -32,16 +32,22 @@ def test_half_precision_norms_are_computed_in_float32():
     torch.testing.assert_close(RMSNorm(4).half()(x), torch.ones_like(x))
 
 
-def test_modulation_of_zero_leaves_the_norm_and_closes_the_gates():
-    norm = ModulatedRMSNorm(8, condition_width=4, eps=1e-5)
+@pytest.mark.parametrize("parts", [4, 6])
+def test_modulation_has_a_vector_for_each_part_in_order(parts):
+    norm = ModulatedRMSNorm(2, condition_width=3, eps=1e-5, parts=parts)
     nn.init.zeros_(norm.linear.weight)
-    nn.init.zeros_(norm.linear.bias)
-    x = torch.randn(2, 3, 8)
-    normed, attention_gate, forward_scale, forward_gate = norm(x, torch.randn(2, 4))
-    torch.testing.assert_close(normed, norm.norm(x))
-    assert attention_gate.eq(0).all()
-    assert forward_scale.eq(1).all()
-    assert forward_gate.eq(0).all()
+    norm.linear.bias.data = torch.arange(2.0 * parts)
+    modulation = norm.modulation(torch.randn(1, 3))
+    assert [part.flatten().tolist() for part in modulation] == [
+        [2 * k, 2 * k + 1] for k in range(parts)
+    ]
+
+
+def test_a_norm_without_weights_only_scales():
+    norm = RMSNorm(8, has_weight=False)
+    x, factor = torch.randn(2, 3, 8), torch.rand(2, 1, 8)
+    assert list(norm.parameters()) == []
+    torch.testing.assert_close(norm(x, factor), RMSNorm(8)(x) * factor)
 
 
 def test_patches_keep_their_place():

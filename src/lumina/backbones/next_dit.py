@@ -1,77 +1,46 @@
 """Next-DiT, the transformer of Lumina-Next, with the weights and call of diffusers' port."""
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
-from diffusers.models.modeling_utils import ModelMixin
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from lumina.nn.attention import Attention, fused_attend, proportional_scale
+from lumina.backbones.blocks import (
+    AttentionBlock,
+    BlockContext,
+    FlowTransformer,
+    StepCache,
+    TextKeyValue,
+    check_heads,
+)
+from lumina.backbones.packing import Packed, pack, unpack
+from lumina.nn.attention import fused_attend, proportional_scale
 from lumina.nn.layers import (
     FeedForward,
     ModulatedOutput,
     ModulatedRMSNorm,
     PatchEmbed,
     RMSNorm,
+    TimeClassEmbed,
     TimeTextEmbed,
     feed_forward_width,
     unpatchify,
 )
-from lumina.nn.rope import crop_rope_table, grid_positions, rope_table, rotate
+from lumina.nn.moe import MixtureOfExperts
+from lumina.nn.rope import crop_rope_table, grid_positions, rope_table
 from lumina.types import Attend
 
-
-class TextKeyValue:
-    """Keys and values of a text for one block, which fills them in on its first call."""
-
-    def __init__(self):
-        self.key_value: tuple[Tensor, Tensor] | None = None
+ROUTINGS = {None: (None,), "time": ("time",), "space": ("space",), "both": ("time", "space")}
+"""What the router of each feed-forward network of a block reads, if there is a router."""
 
 
-class StepCache:
-    """What a model need not compute again from one step of a sampler to the next.
-
-    Make one for each batch of prompts, and pass it to every call of the model for that batch. It
-    keeps the keys and values of the text, where gradients are off, and the rotations of each grid.
-    """
-
-    def __init__(self):
-        self._blocks: list[TextKeyValue] = []
-        self._ropes: dict[tuple, Tensor] = {}
-
-    def blocks(self, count: int) -> list[TextKeyValue]:
-        """The slots of a model of `count` blocks."""
-        self._blocks.extend(TextKeyValue() for _ in range(count - len(self._blocks)))
-        return self._blocks
-
-    def rope(self, make: Callable[[], Tensor], *key: float) -> Float[Tensor, "n half 2"]:
-        """The rotations of a grid, made when they are first asked for."""
-        if key not in self._ropes:
-            self._ropes[key] = make()
-        return self._ropes[key]
-
-
-class BlockContext(NamedTuple):
-    """What all blocks of a forward pass share beside the tokens.
-
-    A tuple, since the hooks of accelerate, FSDP and checkpointing look for tensors in those.
-    """
-
-    condition: Float[Tensor, "b c"]
-    rope: Float[Tensor, "n half 2"]
-    text: Float[Tensor, "b m e"]
-    text_mask: Bool[Tensor, "b 1 1 m"] | None
-    scale: float
-    attend: Attend
-
-
-class NextDiTBlock(nn.Module):
-    """Attention to all tokens and, through a gate for each head, to the text; then feed-forward."""
+class NextDiTBlock(AttentionBlock):
+    """Attention, then one feed-forward network or two, each between two norms and gated."""
 
     def __init__(
         self,
@@ -81,25 +50,45 @@ class NextDiTBlock(nn.Module):
         kv_heads: int,
         inner_width: int,
         condition_width: int,
-        text_width: int,
+        text_width: int | None,
         eps: float,
         qk_norm: bool,
+        has_pre_weights: bool = True,
+        routing: str | None = None,
+        experts: int = 8,
+        chosen: int = 2,
     ):
-        super().__init__()
-        self.gate = nn.Parameter(torch.zeros(heads))
-        self.attn1 = Attention(
-            width, heads=heads, kv_heads=kv_heads, qk_norm=qk_norm, has_output=False
+        super().__init__(
+            width, heads=heads, kv_heads=kv_heads, text_width=text_width, eps=eps, qk_norm=qk_norm
         )
-        self.attn2 = Attention(
-            width, heads=heads, kv_heads=kv_heads, qk_norm=qk_norm, source_width=text_width
+        self.routing = ROUTINGS[routing]
+
+        def make_network(reads: str | None) -> nn.Module:
+            if reads is None:
+                return FeedForward(width, inner_width=inner_width)
+            return MixtureOfExperts(
+                width,
+                inner_width=inner_width,
+                experts=experts,
+                chosen=chosen,
+                router_width=condition_width if reads == "time" else width,
+            )
+
+        self.feed_forward = make_network(self.routing[0])
+        self.norm1 = ModulatedRMSNorm(
+            width,
+            condition_width=condition_width,
+            eps=eps,
+            parts=2 + 2 * len(self.routing),
+            has_weight=has_pre_weights,
         )
-        self.feed_forward = FeedForward(width, inner_width=inner_width)
-        self.norm1 = ModulatedRMSNorm(width, condition_width=condition_width, eps=eps)
-        self.ffn_norm1 = RMSNorm(width, eps=eps)
+        self.ffn_norm1 = RMSNorm(width, eps=eps, has_weight=has_pre_weights)
         self.norm2 = RMSNorm(width, eps=eps)
         self.ffn_norm2 = RMSNorm(width, eps=eps)
-        self.norm1_context = RMSNorm(text_width, eps=eps)
-        self._hold_same_query()
+        if len(self.routing) > 1:
+            self.second_forward = make_network(self.routing[1])
+            self.second_norm1 = RMSNorm(width, eps=eps, has_weight=has_pre_weights)
+            self.second_norm2 = RMSNorm(width, eps=eps)
 
     def forward(
         self,
@@ -108,73 +97,30 @@ class NextDiTBlock(nn.Module):
         cached_text: TextKeyValue | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Return the tokens after this block; `cached_text` is filled in if it is empty."""
-        normed, attention_gate, forward_scale, forward_gate = self.norm1(
-            hidden_states, context.condition
-        )
-        attended = self.attn2.to_out[0](self._attend(normed, context, cached_text))
-        hidden_states = hidden_states + self.norm2(attended, attention_gate)
-        forwarded = self.feed_forward(self.ffn_norm1(hidden_states, forward_scale))
-        return hidden_states + self.ffn_norm2(forwarded, forward_gate)
+        scale, gate, *others = self.norm1.modulation(context.condition)
+        normed = self.norm1.norm(hidden_states, 1 + scale)
+        attended = self.attention(normed, context, cached_text)
+        hidden_states = hidden_states + self.norm2(attended, gate.tanh())
+        for network, (scale, gate) in zip(self._networks(), _pairs(others), strict=True):
+            feed, norm1, norm2, reads = network
+            normed = norm1(hidden_states, 1 + scale)
+            forwarded = _feed(feed, normed, context, reads)
+            hidden_states = hidden_states + norm2(forwarded, gate.tanh())
+        return hidden_states
 
-    @property
-    def shares_query(self) -> bool:
-        """Whether one query serves both attentions, since they hold the very same weights."""
-        own, other = self.attn1.to_q, self.attn2.to_q
-        # An adapter puts another class in place of the linear layer, and may differ in each.
-        return type(own) is type(other) is nn.Linear and own.weight is other.weight
-
-    def share_query(self) -> None:
-        """Make both attentions hold the same query weights, if these are equal."""
-        if all(_have_equal_weights(own, other) for own, other in self._query_layers()):
-            self._hold_same_query()
-
-    def separate_query(self) -> None:
-        """Give the attention to text its own copy of query weights that are shared."""
-        if not self.shares_query:
-            return
-        for _, other in self._query_layers():
-            for name, weight in dict(other.named_parameters()).items():
-                copy = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
-                setattr(other, name, copy)
-
-    def _hold_same_query(self) -> None:
-        for own, other in self._query_layers():
-            for name, weight in own.named_parameters():
-                setattr(other, name, weight)
-
-    def _query_layers(self) -> list[tuple[nn.Module, nn.Module]]:
-        return [(self.attn1.to_q, self.attn2.to_q), (self.attn1.norm_q, self.attn2.norm_q)]
-
-    def _attend(
-        self,
-        normed: Float[Tensor, "b n d"],
-        context: BlockContext,
-        cached_text: TextKeyValue | None,
-    ) -> Float[Tensor, "b n d"]:
-        query = rotate(self.attn1.query(normed), context.rope)
-        key, value = self.attn1.key_value(normed)
-        tokens = context.attend(query, rotate(key, context.rope), value, scale=context.scale)
-        if not self.shares_query:
-            query = rotate(self.attn2.query(normed), context.rope)
-        key, value = self._text_key_value(context.text, cached_text)
-        text = context.attend(query, key, value, mask=context.text_mask)
-        gate = self.gate.tanh().to(text.dtype).unsqueeze(-1)
-        return torch.addcmul(tokens, gate, text).flatten(2)
-
-    def _text_key_value(
-        self, text: Float[Tensor, "b m e"], cached_text: TextKeyValue | None
-    ) -> tuple[Float[Tensor, "b m g k"], Float[Tensor, "b m g k"]]:
-        if cached_text is None:
-            return self.attn2.key_value(self.norm1_context(text))
-        if cached_text.key_value is None:
-            cached_text.key_value = self.attn2.key_value(self.norm1_context(text))
-        return cached_text.key_value
+    def _networks(self) -> list[tuple[nn.Module, nn.Module, nn.Module, str | None]]:
+        networks = [(self.feed_forward, self.ffn_norm1, self.ffn_norm2, self.routing[0])]
+        if len(self.routing) > 1:
+            second = (self.second_forward, self.second_norm1, self.second_norm2, self.routing[1])
+            networks.append(second)
+        return networks
 
 
-class NextDiT(ModelMixin, ConfigMixin):
+class NextDiT(FlowTransformer):
     """Predict the velocity of latent pictures, as diffusers' `LuminaNextDiT2DModel` does.
 
     Its state dict has the keys and shapes of that class, so either loads what the other saves.
+    The class-conditional models and mixtures of experts of the original release are settings.
 
     Args:
         sample_size: Height and width of the latents of a picture of the usual size.
@@ -189,23 +135,28 @@ class NextDiT(ModelMixin, ConfigMixin):
         norm_eps: Added to mean squares before their root is taken.
         learn_sigma: Whether the output has a second half of channels, which sampling ignores.
         qk_norm: Whether queries and keys are normalised.
-        cross_attention_dim: Width of the text features.
+        cross_attention_dim: Width of the text features. Has no effect where there are classes.
         scaling_factor: Kept for diffusers' configurations; has no effect.
         rope_axes: Channels of a head that are turned by frame, row and column. None stands for
             rows and columns in equal parts.
         rope_theta: How much slower the last frequency of an axis turns than the first.
+        num_classes: Makes a model of classes instead of text, as those of ImageNet: norms before
+            attention and feed-forward have no weights, and the output is shifted too.
+        moe_routing: Makes feed-forward networks mixtures of experts: chosen by "time", by the
+            tokens in "space", or "both", one after the other.
+        num_experts: Experts of each mixture.
+        experts_per_token: How many of them are used.
 
     Raises:
         ValueError: If heads or channels cannot be divided as asked.
 
     Source:
-        Lumina-Next, arXiv:2406.18583; `lumina_next_t2i/models/model.py` of the original code.
+        Lumina-Next, arXiv:2406.18583; `lumina_next_t2i/models/model.py`,
+        `Next-DiT-ImageNet/models/models.py` and `Next-DiT-MoE/models` of the original code.
     """
 
-    _supports_gradient_checkpointing = True
     _no_split_modules = ["NextDiTBlock"]
     _repeated_blocks = ["NextDiTBlock"]
-    _skip_layerwise_casting_patterns = ["patch_embedder", "norm", "ffn_norm"]
 
     @register_to_config
     def __init__(
@@ -226,10 +177,17 @@ class NextDiT(ModelMixin, ConfigMixin):
         scaling_factor: float = 1.0,
         rope_axes: Sequence[int] | None = None,  # a list, when read from a file
         rope_theta: float = 10000.0,
+        num_classes: int | None = None,
+        moe_routing: str | None = None,
+        num_experts: int = 8,
+        experts_per_token: int = 2,
     ):
         super().__init__()
         kv_heads = num_kv_heads or num_attention_heads
-        _check_heads(hidden_size, heads=num_attention_heads, kv_heads=kv_heads)
+        check_heads(hidden_size, heads=num_attention_heads, kv_heads=kv_heads)
+        if moe_routing not in ROUTINGS:
+            known = ", ".join(map(repr, ROUTINGS))
+            raise ValueError(f"moe_routing must be one of {known}, got {moe_routing!r}")
         self.patch_size = patch_size
         self.out_channels = in_channels * 2 if learn_sigma else in_channels
         self.head_dim = hidden_size // num_attention_heads
@@ -237,13 +195,18 @@ class NextDiT(ModelMixin, ConfigMixin):
         self.rope_theta = rope_theta
         self.gradient_checkpointing = False
         condition_width = min(hidden_size, 1024)
+        has_text = num_classes is None
 
         self.patch_embedder = PatchEmbed(
             patch_size=patch_size, channels=in_channels, width=hidden_size
         )
-        # Pads samples of different sizes in the original code, so checkpoints have it.
-        self.pad_token = nn.Parameter(torch.zeros(hidden_size), requires_grad=False)
-        self.time_caption_embed = TimeTextEmbed(condition_width, text_width=cross_attention_dim)
+        if has_text:
+            # The original code pads samples of different sizes with it. It is never seen, but
+            # checkpoints have it.
+            self.pad_token = nn.Parameter(torch.zeros(hidden_size), requires_grad=False)
+            self.time_caption_embed = TimeTextEmbed(condition_width, text_width=cross_attention_dim)
+        else:
+            self.time_class_embed = TimeClassEmbed(condition_width, classes=num_classes)
         self.layers = nn.ModuleList(
             NextDiTBlock(
                 hidden_size,
@@ -253,9 +216,13 @@ class NextDiT(ModelMixin, ConfigMixin):
                     hidden_size, multiple_of=multiple_of, multiplier=ffn_dim_multiplier
                 ),
                 condition_width=condition_width,
-                text_width=cross_attention_dim,
+                text_width=cross_attention_dim if has_text else None,
                 eps=norm_eps,
                 qk_norm=qk_norm,
+                has_pre_weights=has_text,
+                routing=moe_routing,
+                experts=num_experts,
+                chosen=experts_per_token,
             )
             for _ in range(num_layers)
         )
@@ -263,29 +230,31 @@ class NextDiT(ModelMixin, ConfigMixin):
             hidden_size,
             condition_width=condition_width,
             out_width=patch_size * patch_size * self.out_channels,
+            has_shift=not has_text,
         )
-        self.register_load_state_dict_pre_hook(_separate_queries_before_load)
-        self.register_load_state_dict_post_hook(_share_queries_after_load)
+        self.share_queries_after_loading()
 
     def forward(
         self,
-        hidden_states: Float[Tensor, "b c height width"],
+        hidden_states: Float[Tensor, "b c height width"] | list[Tensor],
         timestep: Float[Tensor, " b"],
-        encoder_hidden_states: Float[Tensor, "b m e"],
+        encoder_hidden_states: Float[Tensor, "b m e"] | None = None,
         encoder_mask: Shaped[Tensor, "b m"] | None = None,
         image_rotary_emb: Shaped[Tensor, "table_rows table_cols half"] | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
         *,
+        class_labels: Int[Tensor, " b"] | None = None,
         rope_linear: float = 1.0,
         rope_ntk: float = 1.0,
         cache: StepCache | None = None,
         attend: Attend | None = None,
-    ) -> Transformer2DModelOutput | tuple[Float[Tensor, "b out height width"]]:
+        balance: list[Tensor] | None = None,
+    ) -> Transformer2DModelOutput | tuple[Float[Tensor, "b out height width"] | list[Tensor]]:
         """Return the velocity of noisy latents, in `sample`.
 
         Args:
-            hidden_states: Noisy latents.
+            hidden_states: Noisy latents; a list if their sizes differ, and so is the result.
             timestep: Times in [0, 1], where 0 is noise.
             encoder_hidden_states: Features of each text token.
             encoder_mask: How much each text token counts in the mean of the text. Attention sees
@@ -296,90 +265,88 @@ class NextDiT(ModelMixin, ConfigMixin):
             cross_attention_kwargs: May hold `base_sequence_length`, the number of tokens that
                 the scores of attention to tokens are scaled for.
             return_dict: Whether to return an object rather than a tuple.
+            class_labels: Classes, for models of classes; their number itself stands for none.
             rope_linear: Divides positions in the model's own rotations.
             rope_ntk: Multiplies `rope_theta` in the model's own rotations.
             cache: Keeps what does not change from one call to the next.
             attend: Attention itself. None takes the kernel chosen by `set_attention_backend`.
+            balance: Gets the balance loss of each mixture of experts.
 
         Raises:
             ValueError: If the latents do not fill whole patches, `image_rotary_emb` is too
-                small, or `base_sequence_length` is not above 1.
+                small, `base_sequence_length` is not above 1, or text or classes are missing.
         """
-        height, width = hidden_states.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"latents of {height} x {width} do not divide into patches of "
-                f"{self.patch_size} x {self.patch_size}"
-            )
-        rows, cols = height // self.patch_size, width // self.patch_size
+        if isinstance(hidden_states, list):
+            grids = [self._grid(sample) for sample in hidden_states]
+            parts = [self.patch_embedder(sample.unsqueeze(0))[0] for sample in hidden_states]
+            packed = pack(parts)
+        else:
+            grids = [self._grid(hidden_states)]
+            packed = Packed(self.patch_embedder(hidden_states), None)
+        tokens = packed.tokens
+        ropes = [
+            self._rope(image_rotary_emb, *grid, rope_linear, rope_ntk, tokens.device, cache)
+            for grid in grids
+        ]
+        time, condition, text, text_mask = self.embed_condition(
+            timestep, encoder_hidden_states, encoder_mask, class_labels, tokens.dtype
+        )
         base = (cross_attention_kwargs or {}).get("base_sequence_length")
-        text, mask = _readable_text(encoder_hidden_states.to(hidden_states.dtype), encoder_mask)
-        condition = self.time_caption_embed(timestep, text, encoder_mask)
         context = BlockContext(
             condition=nn.functional.silu(condition),
-            rope=self._rope(
-                image_rotary_emb,
-                rows=rows,
-                cols=cols,
-                linear=rope_linear,
-                ntk=rope_ntk,
-                device=hidden_states.device,
-                cache=cache,
-            ),
+            time=time,
+            rope=ropes[0] if packed.mask is None else pack(ropes).tokens,
+            mask=None if packed.mask is None else packed.mask[:, None, None],
             text=text,
-            text_mask=mask,
-            scale=proportional_scale(self.head_dim, tokens=rows * cols, base=base),
+            text_mask=text_mask,
+            scale=proportional_scale(self.head_dim, tokens=tokens.shape[1], base=base),
             attend=attend or fused_attend,
+            balance=balance,
         )
-        tokens = self._run_blocks(self.patch_embedder(hidden_states), context, cache)
-        values = self.norm_out(tokens, context.condition)
-        sample = unpatchify(values, patch_size=self.patch_size, rows=rows, cols=cols)
+        values = self.norm_out(self.run_blocks(tokens, context, cache), context.condition)
+        if isinstance(hidden_states, list):
+            sample = [
+                self._picture(rows.unsqueeze(0), grid)[0]
+                for rows, grid in zip(unpack(values, packed.mask), grids, strict=True)
+            ]
+        else:
+            sample = self._picture(values, grids[0])
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
-
-    def share_queries(self) -> None:
-        """In each block, make both attentions hold the same query weights, if these are equal."""
-        for block in self.layers:
-            block.share_query()
-
-    def separate_queries(self) -> None:
-        """In each block, give each attention its own query weights, so that they can differ."""
-        for block in self.layers:
-            block.separate_query()
-
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        """Load as every diffusers model loads, and share queries wherever the weights allow."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.share_queries()
-        return loaded
-
-    def save_pretrained(self, *args, **kwargs) -> None:
-        """Save as every diffusers model saves, both query weights of each block included."""
-        self.separate_queries()  # safetensors refuses weights that share memory
-        try:
-            super().save_pretrained(*args, **kwargs)
-        finally:
-            self.share_queries()
 
     @property
     def fits_diffusers(self) -> bool:
-        """Whether diffusers' class computes the same: it has one way to make rotations."""
-        return self.config.rope_axes is None and self.config.rope_theta == 10000
+        """Whether diffusers' class computes the same: text, one network, one way to rotate."""
+        return all(self.config[name] == default for name, default in _ONLY_OURS.items())
 
     def to_json_string(self) -> str:
         """The configuration as JSON, which is diffusers' own where that class can do the same."""
         config = json.loads(super().to_json_string())
         if self.fits_diffusers:
-            del config["rope_axes"], config["rope_theta"]
+            for name in _ONLY_OURS:
+                del config[name]
+            del config["num_experts"], config["experts_per_token"]
             config["_class_name"] = "LuminaNextDiT2DModel"
             config["num_kv_heads"] = config["num_kv_heads"] or config["num_attention_heads"]
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
+    def _grid(self, latents: Float[Tensor, "*b c height width"]) -> tuple[int, int]:
+        height, width = latents.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"latents of {height} x {width} do not divide into patches of "
+                f"{self.patch_size} x {self.patch_size}"
+            )
+        return height // self.patch_size, width // self.patch_size
+
+    def _picture(
+        self, values: Float[Tensor, "b n values"], grid: tuple[int, int]
+    ) -> Float[Tensor, "b c height width"]:
+        rows, cols = grid
+        return unpatchify(values, patch_size=self.patch_size, rows=rows, cols=cols)
+
     def _rope(
         self,
         table: Shaped[Tensor, "table_rows table_cols half"] | None,
-        *,
         rows: int,
         cols: int,
         linear: float,
@@ -398,38 +365,22 @@ class NextDiT(ModelMixin, ConfigMixin):
 
         return make() if cache is None else cache.rope(make, rows, cols, linear, ntk)
 
-    def _run_blocks(
-        self, tokens: Float[Tensor, "b n d"], context: BlockContext, cache: StepCache | None
-    ) -> Float[Tensor, "b n d"]:
-        count = len(self.layers)
-        learning = torch.is_grad_enabled()
-        cached_texts = [None] * count if cache is None or learning else cache.blocks(count)
-        for block, cached_text in zip(self.layers, cached_texts, strict=True):
-            arguments = (tokens, context, cached_text)
-            if learning and self.gradient_checkpointing:
-                tokens = self._gradient_checkpointing_func(block, *arguments)
-            else:
-                tokens = block(*arguments)
-        return tokens
+
+_ONLY_OURS = {"rope_axes": None, "rope_theta": 10000, "num_classes": None, "moe_routing": None}
+"""Settings that diffusers' class lacks, and the values at which it computes the same."""
 
 
-def _readable_text(
-    text: Float[Tensor, "b m e"], mask: Shaped[Tensor, "b m"] | None
-) -> tuple[Float[Tensor, "b m e"], Bool[Tensor, "b 1 1 m"] | None]:
-    """Zero the text of samples whose mask is empty, and let attention see it: its values are 0."""
-    if mask is None:
-        return text, None
-    seen = mask != 0
-    has_text = seen.any(1, keepdim=True)
-    text = text.where(has_text.unsqueeze(-1), 0)
-    return text, (seen | ~has_text)[:, None, None]
+def _pairs(values: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _check_heads(width: int, *, heads: int, kv_heads: int) -> None:
-    if width % heads:
-        raise ValueError(f"hidden_size {width} does not divide into {heads} heads")
-    if heads % kv_heads:
-        raise ValueError(f"{heads} heads cannot share {kv_heads} num_kv_heads equally")
+def _feed(
+    network: nn.Module, normed: Float[Tensor, "b n d"], context: BlockContext, reads: str | None
+) -> Float[Tensor, "b n d"]:
+    if reads is None:
+        return network(normed)
+    route = normed if reads == "space" else context.time.unsqueeze(1)
+    return network(normed, route, context.balance)
 
 
 def _check_axes(axes: Sequence[int] | None, *, head_width: int) -> tuple[int, ...]:
@@ -443,21 +394,3 @@ def _check_axes(axes: Sequence[int] | None, *, head_width: int) -> tuple[int, ..
             f"got {tuple(axes)}"
         )
     return tuple(axes)
-
-
-def _have_equal_weights(own: nn.Module, other: nn.Module) -> bool:
-    pairs = zip(own.parameters(), other.parameters(), strict=True)
-    return all(_is_plain(a) and _is_plain(b) and torch.equal(a, b) for a, b in pairs)
-
-
-def _is_plain(weight: nn.Parameter) -> bool:
-    """Whether a weight is neither quantized, nor sharded, nor without values."""
-    return type(weight) is nn.Parameter and type(weight.data) is Tensor and not weight.is_meta
-
-
-def _separate_queries_before_load(model: NextDiT, *_) -> None:
-    model.separate_queries()
-
-
-def _share_queries_after_load(model: NextDiT, *_) -> None:
-    model.share_queries()

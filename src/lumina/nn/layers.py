@@ -3,51 +3,55 @@
 import math
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 
 class RMSNorm(nn.Module):
     """Scale each token to a root mean square of 1, then by a learned weight."""
 
-    def __init__(self, width: int, *, eps: float = 1e-5):
+    def __init__(self, width: int, *, eps: float = 1e-5, has_weight: bool = True):
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.ones(width)) if has_weight else None
 
     def forward(
         self, x: Float[Tensor, "b n d"], factor: Float[Tensor, "b 1 d"] | None = None
     ) -> Float[Tensor, "b n d"]:
         """Normalise in float32; `factor` multiplies the learned weight, sample by sample."""
-        weight = self.weight.float()
-        if factor is not None:
-            weight = weight * factor.float()
         wide = x.float()
         inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (wide * inverse * weight).to(x.dtype)
+        return self._weigh(wide * inverse, factor).to(x.dtype)
+
+    def _weigh(
+        self, normed: Float[Tensor, "b n d"], factor: Float[Tensor, "b 1 d"] | None
+    ) -> Float[Tensor, "b n d"]:
+        if self.weight is None:
+            return normed if factor is None else normed * factor.float()
+        weight = self.weight.float()
+        return normed * (weight if factor is None else weight * factor.float())
 
 
 class ModulatedRMSNorm(nn.Module):
-    """Normalise the tokens of a block, and read the block's scales and gates from a condition."""
+    """Normalise the tokens of a block, and read the block's modulation from a condition."""
 
-    def __init__(self, width: int, *, condition_width: int, eps: float):
+    def __init__(
+        self,
+        width: int,
+        *,
+        condition_width: int,
+        eps: float,
+        parts: int = 4,
+        has_weight: bool = True,
+    ):
         super().__init__()
-        self.linear = nn.Linear(condition_width, 4 * width)
-        self.norm = RMSNorm(width, eps=eps)
+        self.parts = parts
+        self.linear = nn.Linear(condition_width, parts * width)
+        self.norm = RMSNorm(width, eps=eps, has_weight=has_weight)
 
-    def forward(
-        self, x: Float[Tensor, "b n d"], condition: Float[Tensor, "b c"]
-    ) -> tuple[
-        Float[Tensor, "b n d"],
-        Float[Tensor, "b 1 d"],
-        Float[Tensor, "b 1 d"],
-        Float[Tensor, "b 1 d"],
-    ]:
-        """Return scaled tokens for attention, its gate, then the feed-forward's scale and gate."""
-        modulation = self.linear(condition).unsqueeze(1).chunk(4, dim=-1)
-        attention_scale, attention_gate, forward_scale, forward_gate = modulation
-        normed = self.norm(x, 1 + attention_scale)
-        return normed, attention_gate.tanh(), 1 + forward_scale, forward_gate.tanh()
+    def modulation(self, condition: Float[Tensor, "b c"]) -> tuple[Float[Tensor, "b 1 d"], ...]:
+        """The shifts, scales and gates of the block, in the order of the checkpoint."""
+        return self.linear(condition).unsqueeze(1).chunk(self.parts, dim=-1)
 
 
 class FeedForward(nn.Module):
@@ -105,11 +109,21 @@ class PatchEmbed(nn.Module):
 
 
 class ModulatedOutput(nn.Module):
-    """Normalise, scale by a condition, and project tokens to the values of their patches."""
+    """Normalise, scale by a condition, and project tokens to the values of their patches.
 
-    def __init__(self, width: int, *, condition_width: int, out_width: int):
+    Args:
+        width: Width of the tokens.
+        condition_width: Width of the condition.
+        out_width: Values of each token.
+        has_shift: Also shift by the condition, which then holds the shift first.
+    """
+
+    def __init__(
+        self, width: int, *, condition_width: int, out_width: int, has_shift: bool = False
+    ):
         super().__init__()
-        self.linear_1 = nn.Linear(condition_width, width)
+        self.has_shift = has_shift
+        self.linear_1 = nn.Linear(condition_width, (1 + has_shift) * width)
         self.linear_2 = nn.Linear(width, out_width)
 
     def forward(
@@ -117,7 +131,11 @@ class ModulatedOutput(nn.Module):
     ) -> Float[Tensor, "b n out"]:
         """Return the values of each token's patch."""
         normed = nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6)
-        return self.linear_2(normed * (1 + self.linear_1(condition)).unsqueeze(1))
+        modulation = self.linear_1(condition).unsqueeze(1)
+        if not self.has_shift:
+            return self.linear_2(normed * (1 + modulation))
+        shift, scale = modulation.chunk(2, dim=-1)
+        return self.linear_2(normed * (1 + scale) + shift)
 
 
 def unpatchify(
@@ -138,7 +156,7 @@ class TimeEmbed(nn.Module):
         self.linear_1 = nn.Linear(self.frequencies, width)
         self.linear_2 = nn.Linear(width, width)
 
-    def forward(self, times: Float[Tensor, " b"], dtype: torch.dtype) -> Float[Tensor, "b c"]:
+    def forward(self, times: Shaped[Tensor, " b"], dtype: torch.dtype) -> Float[Tensor, "b c"]:
         """Return one vector of type `dtype` for each time."""
         half = self.frequencies // 2
         exponents = torch.arange(half, dtype=torch.float32, device=times.device) / half
@@ -148,7 +166,7 @@ class TimeEmbed(nn.Module):
 
 
 class TimeTextEmbed(nn.Module):
-    """Sum the embedding of a time and that of a text's weighted mean."""
+    """Embed a time, and the sum of it and of a text's weighted mean."""
 
     def __init__(self, width: int, *, text_width: int):
         super().__init__()
@@ -159,14 +177,14 @@ class TimeTextEmbed(nn.Module):
 
     def forward(
         self,
-        times: Float[Tensor, " b"],
+        times: Shaped[Tensor, " b"],
         text: Float[Tensor, "b m e"],
         weights: Shaped[Tensor, "b m"] | None = None,
-    ) -> Float[Tensor, "b c"]:
-        """Return one vector for each sample.
+    ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+        """Return two vectors for each sample: of the time alone, and of both.
 
         Args:
-            times: Times in [0, 1].
+            times: Times, in [0, 1] in all models but those of sound.
             text: Features of each text token.
             weights: How much each token counts. If all are 0, the mean is 0. None counts all alike.
         """
@@ -176,6 +194,27 @@ class TimeTextEmbed(nn.Module):
         total = weights.sum(1)
         total = total.where((weights != 0).any(1), 1)
         pooled = (text * weights).sum(1) / total
-        return self.timestep_embedder(times, text.dtype) + self.caption_embedder(
-            pooled.to(text.dtype)
-        )
+        time = self.timestep_embedder(times, text.dtype)
+        return time, time + self.caption_embedder(pooled.to(text.dtype))
+
+
+class TimeClassEmbed(nn.Module):
+    """Embed a time, and the sum of it and of a class."""
+
+    def __init__(self, width: int, *, classes: int):
+        super().__init__()
+        self.timestep_embedder = TimeEmbed(width)
+        self.label_embedder = nn.Embedding(classes + 1, width)
+
+    def forward(
+        self, times: Float[Tensor, " b"], labels: Int[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+        """Return two vectors for each sample: of the time alone, and of both.
+
+        Args:
+            times: Times in [0, 1].
+            labels: Classes; their number itself stands for none.
+        """
+        label = self.label_embedder(labels)
+        time = self.timestep_embedder(times, label.dtype)
+        return time, time + label

@@ -1,0 +1,273 @@
+"""What all backbones share: attention with text, and the way through a stack of blocks."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, cast
+
+import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+
+from lumina.nn.attention import Attention
+from lumina.nn.layers import RMSNorm
+from lumina.nn.rope import rotate
+from lumina.types import Attend
+
+
+class TextKeyValue:
+    """Keys and values of a text for one block, which fills them in on its first call."""
+
+    def __init__(self):
+        self.key_value: tuple[Tensor, Tensor] | None = None
+
+
+class StepCache:
+    """What a model need not compute again from one step of a sampler to the next.
+
+    Make one for each batch of prompts, and pass it to every call of the model for that batch. It
+    keeps the keys and values of the text, where gradients are off, and the rotations of each grid.
+    """
+
+    def __init__(self):
+        self._blocks: list[TextKeyValue] = []
+        self._ropes: dict[tuple, Tensor] = {}
+
+    def blocks(self, count: int) -> list[TextKeyValue]:
+        """The slots of a model of `count` blocks."""
+        self._blocks.extend(TextKeyValue() for _ in range(count - len(self._blocks)))
+        return self._blocks
+
+    def rope(self, make: Callable[[], Tensor], *key: float) -> Float[Tensor, "n half 2"]:
+        """The rotations of a grid, made when they are first asked for."""
+        if key not in self._ropes:
+            self._ropes[key] = make()
+        return self._ropes[key]
+
+
+class BlockContext(NamedTuple):
+    """What all blocks of a forward pass share beside the tokens.
+
+    A tuple, since the hooks of accelerate, FSDP and checkpointing look for tensors in those.
+    """
+
+    condition: Float[Tensor, "b c"]
+    time: Float[Tensor, "b c"]
+    rope: Float[Tensor, "*b n half 2"]
+    mask: Bool[Tensor, "b 1 1 n"] | None
+    """Which tokens are no padding. None: all."""
+    text: Float[Tensor, "b m e"] | None
+    text_mask: Bool[Tensor, "b 1 1 m"] | None
+    scale: float
+    attend: Attend
+    balance: list[Tensor] | None
+    """Where mixtures of experts put how unevenly they are used."""
+
+
+class AttentionBlock(nn.Module):
+    """Attention to all tokens and, through a gate for each head, to the text."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        kv_heads: int,
+        text_width: int | None,
+        eps: float,
+        qk_norm: bool,
+    ):
+        super().__init__()
+        shape = {"heads": heads, "kv_heads": kv_heads, "qk_norm": qk_norm}
+        self.has_text = text_width is not None
+        if not self.has_text:
+            self.attn1 = Attention(width, **shape)
+            return
+        self.gate = nn.Parameter(torch.zeros(heads))
+        self.attn1 = Attention(width, **shape, has_output=False)
+        self.attn2 = Attention(width, **shape, source_width=text_width)
+        self.norm1_context = RMSNorm(text_width, eps=eps)
+        self._hold_same_query()
+
+    def attention(
+        self,
+        normed: Float[Tensor, "b n d"],
+        context: BlockContext,
+        cached_text: TextKeyValue | None,
+    ) -> Float[Tensor, "b n d"]:
+        """What tokens take from each other and from the text; `cached_text` is filled in."""
+        query = rotate(self.attn1.query(normed), context.rope)
+        key, value = self.attn1.key_value(normed)
+        key = rotate(key, context.rope)
+        tokens = context.attend(query, key, value, mask=context.mask, scale=context.scale)
+        if not self.has_text:
+            return self.attn1.to_out[0](tokens.flatten(2))
+        if not self.shares_query:
+            query = rotate(self.attn2.query(normed), context.rope)
+        key, value = self._text_key_value(context.text, cached_text)
+        text = context.attend(query, key, value, mask=context.text_mask)
+        gate = self.gate.tanh().to(text.dtype).unsqueeze(-1)
+        return self.attn2.to_out[0](torch.addcmul(tokens, gate, text).flatten(2))
+
+    @property
+    def shares_query(self) -> bool:
+        """Whether one query serves both attentions, since they hold the very same weights."""
+        own, other = self.attn1.to_q, self.attn2.to_q
+        # An adapter puts another class in place of the linear layer, and may differ in each.
+        return type(own) is type(other) is nn.Linear and own.weight is other.weight
+
+    def share_query(self) -> None:
+        """Make both attentions hold the same query weights, if these are equal."""
+        if self.has_text and all(_have_equal_weights(*pair) for pair in self._query_layers()):
+            self._hold_same_query()
+
+    def separate_query(self) -> None:
+        """Give the attention to text its own copy of query weights that are shared."""
+        if not self.has_text or not self.shares_query:
+            return
+        for _, other in self._query_layers():
+            for name, weight in dict(other.named_parameters()).items():
+                copy = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+                setattr(other, name, copy)
+
+    def _hold_same_query(self) -> None:
+        for own, other in self._query_layers():
+            for name, weight in own.named_parameters():
+                setattr(other, name, weight)
+
+    def _query_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [(self.attn1.to_q, self.attn2.to_q), (self.attn1.norm_q, self.attn2.norm_q)]
+
+    def _text_key_value(
+        self, text: Float[Tensor, "b m e"], cached_text: TextKeyValue | None
+    ) -> tuple[Float[Tensor, "b m g k"], Float[Tensor, "b m g k"]]:
+        if cached_text is None:
+            return self.attn2.key_value(self.norm1_context(text))
+        if cached_text.key_value is None:
+            cached_text.key_value = self.attn2.key_value(self.norm1_context(text))
+        return cached_text.key_value
+
+
+class FlowTransformer(ModelMixin, ConfigMixin):
+    """A stack of `AttentionBlock`s in `layers`, at home in diffusers."""
+
+    _supports_gradient_checkpointing = True
+    _skip_layerwise_casting_patterns = ["patch_embedder", "norm", "ffn_norm"]
+
+    _gradient_checkpointing_func: Any  # None until `enable_gradient_checkpointing` sets it
+
+    layers: nn.ModuleList
+    gradient_checkpointing: bool
+
+    def run_blocks(
+        self, tokens: Float[Tensor, "b n d"], context: BlockContext, cache: StepCache | None
+    ) -> Float[Tensor, "b n d"]:
+        """Send tokens through all blocks."""
+        count = len(self.layers)
+        learning = torch.is_grad_enabled()
+        cached_texts = [None] * count if cache is None or learning else cache.blocks(count)
+        for block, cached_text in zip(self.layers, cached_texts, strict=True):
+            arguments = (tokens, context, cached_text)
+            if learning and self.gradient_checkpointing:
+                tokens = self._gradient_checkpointing_func(block, *arguments)
+            else:
+                tokens = block(*arguments)
+        return tokens
+
+    def share_queries(self) -> None:
+        """In each block, make both attentions hold the same query weights, if these are equal."""
+        for block in self._blocks():
+            block.share_query()
+
+    def separate_queries(self) -> None:
+        """In each block, give each attention its own query weights, so that they can differ."""
+        for block in self._blocks():
+            block.separate_query()
+
+    def embed_condition(
+        self,
+        times: Shaped[Tensor, " b"],
+        text: Float[Tensor, "b m e"] | None,
+        weights: Shaped[Tensor, "b m"] | None,
+        labels: Int[Tensor, " b"] | None,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Embeddings of the time and of all conditions, the text that attention reads, its mask.
+
+        Raises:
+            ValueError: If the model's condition is missing.
+        """
+        if self.config["num_classes"] is not None:
+            if labels is None:
+                raise ValueError("a model of classes needs `class_labels`")
+            return *self.time_class_embed(times, labels), None, None
+        if text is None:
+            raise ValueError("a model of text needs `encoder_hidden_states`")
+        text, mask = _readable_text(text.to(dtype), weights)
+        return *self.time_caption_embed(times, text, weights), text, mask
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """Load as every diffusers model loads, and share queries wherever the weights allow."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.share_queries()
+        return loaded
+
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """Save as every diffusers model saves, both query weights of each block included."""
+        self.separate_queries()  # safetensors refuses weights that share memory
+        try:
+            super().save_pretrained(*args, **kwargs)
+        finally:
+            self.share_queries()
+
+    def _blocks(self) -> Iterator[AttentionBlock]:
+        return cast(Iterator[AttentionBlock], iter(self.layers))
+
+    def share_queries_after_loading(self) -> None:
+        """Keep `load_state_dict` from writing two different queries into one weight."""
+        self.register_load_state_dict_pre_hook(_separate_queries_before_load)
+        self.register_load_state_dict_post_hook(_share_queries_after_load)
+
+
+def _readable_text(
+    text: Float[Tensor, "b m e"], mask: Shaped[Tensor, "b m"] | None
+) -> tuple[Float[Tensor, "b m e"], Bool[Tensor, "b 1 1 m"] | None]:
+    """Zero the text of samples whose mask is empty, and let attention see it: its values are 0."""
+    if mask is None:
+        return text, None
+    seen = mask != 0
+    has_text = seen.any(1, keepdim=True)
+    text = text.where(has_text.unsqueeze(-1), 0)
+    return text, (seen | ~has_text)[:, None, None]
+
+
+def check_heads(width: int, *, heads: int, kv_heads: int) -> None:
+    """Refuse heads that do not share a width evenly.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if width % heads:
+        raise ValueError(f"hidden_size {width} does not divide into {heads} heads")
+    if heads % kv_heads:
+        raise ValueError(f"{heads} heads cannot share {kv_heads} num_kv_heads equally")
+
+
+def _separate_queries_before_load(model: FlowTransformer, *_) -> None:
+    model.separate_queries()
+
+
+def _share_queries_after_load(model: FlowTransformer, *_) -> None:
+    model.share_queries()
+
+
+def _have_equal_weights(own: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(own.parameters(), other.parameters(), strict=True)
+    return all(_is_plain(a) and _is_plain(b) and torch.equal(a, b) for a, b in pairs)
+
+
+def _is_plain(weight: nn.Parameter) -> bool:
+    """Whether a weight is neither quantized, nor sharded, nor without values."""
+    return type(weight) is nn.Parameter and type(weight.data) is Tensor and not weight.is_meta

@@ -1,0 +1,131 @@
+"""Every backbone computes what the original code computed with the same weights."""
+
+import pytest
+import torch
+
+from lumina.backbones.flag_dit import FlagDiT
+from lumina.backbones.next_dit import NextDiT
+from lumina.checkpoints.keys import from_original
+from lumina.flow.guidance import guide
+
+CLASSES = {
+    "next_t2i": NextDiT,
+    "next_t2i_noqknorm": NextDiT,
+    "next_imagenet": NextDiT,
+    "moe_time": NextDiT,
+    "moe_space": NextDiT,
+    "moe_both": NextDiT,
+    "flag_t2i": FlagDiT,
+    "flag_imagenet": FlagDiT,
+    "audio_flagdit": FlagDiT,
+}
+NAMES = {
+    "dim": "hidden_size",
+    "n_layers": "num_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_kv_heads",
+    "cap_feat_dim": "cross_attention_dim",
+    "context_dim": "cross_attention_dim",
+    "depth": "num_layers",
+    "num_heads": "num_attention_heads",
+    "input_size": "sample_size",
+}
+SAME = (
+    "patch_size",
+    "in_channels",
+    "multiple_of",
+    "ffn_dim_multiplier",
+    "norm_eps",
+    "learn_sigma",
+    "qk_norm",
+    "num_classes",
+    "hidden_size",
+)
+
+
+def make_model(case, overrides):
+    """The model of a case, with constructor arguments changed that concern the model."""
+    given = case.config | overrides
+    config = {NAMES.get(name, name): value for name, value in given.items()}
+    kind = CLASSES[case.name]
+    config = {name: value for name, value in config.items() if name in (*SAME, *NAMES.values())}
+    if "max_len" in case.config:
+        config |= {"patch_size": 1, "learn_sigma": False, "qk_norm": False}
+    if kind is FlagDiT:
+        config["has_line_token"] = "eol_token" in case.weights
+    if case.fixed:
+        config |= {
+            "moe_routing": case.fixed["moe"],
+            "num_experts": case.fixed["num_experts"],
+            "experts_per_token": case.fixed["num_experts_per_tok"],
+        }
+    with torch.no_grad():
+        model = kind(**config).eval()
+        model.load_state_dict(from_original(case.weights))
+    return model
+
+
+def read_scaling(case, call):
+    """How the call scales positions and attention, as arguments of `forward`."""
+    args, given = call["args"], case.config | call.get("ctor", {})
+    factor = args.get("scale_factor", 1.0)
+    time = case.value(args["t"])[0].item()
+    linear = time < args.get("scale_watershed", 1.0)
+    scaling = {
+        "rope_linear": factor if linear else 1.0,
+        "rope_ntk": 1.0 if linear else factor,
+    }
+    if call["method"] == "forward":
+        scaling = {"rope_linear": 1.0, "rope_ntk": given.get("scale_factor", 1.0)}
+    for ours, theirs in (("rope_linear", "rope_scaling_factor"), ("rope_ntk", "ntk_factor")):
+        value = args.get(theirs, given.get(theirs))
+        if value is not None:
+            scaling[ours] = value
+    if args.get("proportional_attn"):
+        scaling["cross_attention_kwargs"] = {"base_sequence_length": args["base_seqlen"]}
+    return scaling
+
+
+def read_condition(case, args):
+    return {
+        ours: case.value(args[theirs])
+        for ours, theirs in (
+            ("encoder_hidden_states", "cap_feats"),
+            ("encoder_mask", "cap_mask"),
+            ("encoder_hidden_states", "context"),
+            ("class_labels", "y"),
+        )
+        if theirs in args
+    }
+
+
+def compute(model, case, call):
+    args = call["args"]
+    x, times = case.value(args["x"]), case.value(args["t"])
+    settings = read_condition(case, args) | read_scaling(case, call)
+
+    def velocity(x, t):
+        t = t if t.ndim else t.expand(len(x))
+        sample = model(x, t, **settings, return_dict=False)[0]
+        if isinstance(sample, list):
+            return [part[: len(one)] for part, one in zip(sample, x, strict=True)]
+        return sample[:, : x.shape[1]]
+
+    if call["method"] == "forward":
+        return velocity(x, times)
+    half = x[: len(x) // 2]
+    # The original guides three channels, and returns both halves.
+    guided = guide(velocity, args["cfg_scale"], channels=3)(half, times[0])
+    away = velocity(torch.cat([half, half]), times[0]).chunk(2)[1]
+    return torch.cat([guided, torch.cat([guided[:, :3], away[:, 3:]], dim=1)])
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@torch.no_grad()
+def test_a_backbone_computes_what_the_original_did(name, read_case, assert_recorded):
+    case = read_case(name)
+    calls = [call for call in case.calls if "kind" not in call]
+    assert calls
+    for call in calls:
+        model = make_model(case, call.get("ctor", {}))
+        assert_recorded(compute(model, case, call), case.output(call))
