@@ -1,8 +1,8 @@
 """Next-DiT, the transformer of Lumina-Next, with the weights and call of diffusers' port."""
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -206,6 +206,7 @@ class NextDiT(ModelMixin, ConfigMixin):
     _no_split_modules = ["NextDiTBlock"]
     _repeated_blocks = ["NextDiTBlock"]
     _skip_layerwise_casting_patterns = ["patch_embedder", "norm", "ffn_norm"]
+    _gradient_checkpointing_func: Any  # None until `enable_gradient_checkpointing` sets it
 
     @register_to_config
     def __init__(
@@ -338,12 +339,12 @@ class NextDiT(ModelMixin, ConfigMixin):
 
     def share_queries(self) -> None:
         """In each block, make both attentions hold the same query weights, if these are equal."""
-        for block in self.layers:
+        for block in self._blocks():
             block.share_query()
 
     def separate_queries(self) -> None:
         """In each block, give each attention its own query weights, so that they can differ."""
-        for block in self.layers:
+        for block in self._blocks():
             block.separate_query()
 
     @classmethod
@@ -365,7 +366,7 @@ class NextDiT(ModelMixin, ConfigMixin):
     @property
     def fits_diffusers(self) -> bool:
         """Whether diffusers' class computes the same: it has one way to make rotations."""
-        return self.config.rope_axes is None and self.config.rope_theta == 10000
+        return self.config["rope_axes"] is None and self.config["rope_theta"] == 10000
 
     def to_json_string(self) -> str:
         """The configuration as JSON, which is diffusers' own where that class can do the same."""
@@ -375,6 +376,9 @@ class NextDiT(ModelMixin, ConfigMixin):
             config["_class_name"] = "LuminaNextDiT2DModel"
             config["num_kv_heads"] = config["num_kv_heads"] or config["num_attention_heads"]
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+    def _blocks(self) -> Iterator[NextDiTBlock]:
+        return cast(Iterator[NextDiTBlock], iter(self.layers))
 
     def _rope(
         self,
