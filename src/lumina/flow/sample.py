@@ -1,16 +1,38 @@
 """The steps of a sampler, as diffusers' schedulers count and take them."""
 
 import inspect
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from diffusers import SchedulerMixin
 from jaxtyping import Float, Num
 from torch import Tensor
 
 
+@runtime_checkable
+class Scheduler(Protocol):
+    """What schedulers of diffusers have in common, which their base class does not declare."""
+
+    @property
+    def config(self) -> Any:
+        """The settings, as a dictionary whose keys are attributes too."""
+        ...
+
+    @property
+    def timesteps(self) -> Tensor:
+        """The timesteps of the sample that was begun last."""
+        ...
+
+    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+        """Begin a sample."""
+        ...
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take one step."""
+        ...
+
+
 def begin_steps(
-    scheduler: SchedulerMixin,
+    scheduler: Scheduler,
     steps: int,
     *,
     sigmas: list[float] | None = None,
@@ -49,8 +71,9 @@ def begin_steps(
         options["mu"] = dynamic_shift(scheduler.config, tokens)
     scheduler.set_timesteps(**options)
     # Else a scheduler looks its first step up on the device, and waits for the answer.
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)
+    set_begin_index = getattr(scheduler, "set_begin_index", None)
+    if set_begin_index is not None:
+        set_begin_index(0)
     return scheduler.timesteps
 
 
@@ -67,7 +90,7 @@ def dynamic_shift(config: dict[str, Any], tokens: int) -> float:
 
 
 def step_options(
-    scheduler: SchedulerMixin, generator: torch.Generator | list[torch.Generator] | None
+    scheduler: Scheduler, generator: torch.Generator | list[torch.Generator] | None
 ) -> dict[str, Any]:
     """What this scheduler's `step` takes besides a velocity: randomness and its amount."""
     known = inspect.signature(scheduler.step).parameters
@@ -75,6 +98,6 @@ def step_options(
     return {name: value for name, value in options.items() if name in known}
 
 
-def flow_times(scheduler: SchedulerMixin, timesteps: Num[Tensor, " s"]) -> Float[Tensor, " s"]:
+def flow_times(scheduler: Scheduler, timesteps: Num[Tensor, " s"]) -> Float[Tensor, " s"]:
     """Turn a scheduler's timesteps, which count noise, into times from noise at 0 to data at 1."""
     return 1 - timesteps / scheduler.config.num_train_timesteps

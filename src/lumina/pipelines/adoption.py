@@ -1,5 +1,7 @@
 """Taking over a transformer that was loaded as diffusers' class."""
 
+from typing import cast
+
 import torch
 from diffusers import LuminaNextDiT2DModel
 from torch import nn
@@ -37,7 +39,7 @@ def adopt(transformer: nn.Module | None) -> nn.Module | None:
             " `device_map`."
         )
     with torch.device("meta"):
-        ours = NextDiT.from_config(transformer.config)
+        ours = cast(NextDiT, NextDiT.from_config(transformer.config))
     for name, theirs in transformer.named_modules():
         if isinstance(theirs, nn.Linear):
             ours.set_submodule(name, theirs)

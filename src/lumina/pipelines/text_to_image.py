@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, LuminaNextDiT2DModel
@@ -48,6 +48,7 @@ class LuminaPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
     _callback_tensor_inputs = ["latents", "prompt_embeds"]
+    progress_bar: Callable[..., Any]  # its decorator in diffusers hides that it takes a `total`
 
     def __init__(
         self,
@@ -68,7 +69,9 @@ class LuminaPipeline(DiffusionPipeline):
         self.vae_scale_factor = 8
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self.max_sequence_length = 256
-        self.default_sample_size = 128 if transformer is None else transformer.config.sample_size
+        self.default_sample_size: int = (
+            128 if transformer is None else transformer.config["sample_size"]
+        )
         self.default_image_size = self.default_sample_size * self.vae_scale_factor
         self._interrupt = False
         self._current_timestep = None
@@ -236,7 +239,8 @@ class LuminaPipeline(DiffusionPipeline):
         )
         pictures = len(features)
         if self.do_classifier_free_guidance:
-            features, mask = torch.cat([features, away]), torch.cat([mask, away_mask])
+            features = torch.cat([features, cast(Tensor, away)])
+            mask = torch.cat([mask, cast(Tensor, away_mask)])
         condition = _Condition(features.to(self.transformer.dtype), mask)
 
         timesteps = begin_steps(
@@ -247,7 +251,7 @@ class LuminaPipeline(DiffusionPipeline):
             device=device,
         )
         self._num_timesteps = len(timesteps)
-        latents = self.prepare_latents(
+        x = self.prepare_latents(
             pictures,
             self.transformer.config.in_channels,
             height,
@@ -276,33 +280,36 @@ class LuminaPipeline(DiffusionPipeline):
                 if self.do_classifier_free_guidance:
                     velocity = guide(velocity, self.guidance_scale, channels=GUIDED_CHANNELS)
                 # A scheduler follows the velocity toward noise.
-                latents = self.scheduler.step(
-                    -velocity(latents, times[index]),
+                x = self.scheduler.step(
+                    -velocity(x, times[index]),
                     timestep,
-                    latents,
+                    x,
                     **options,
                     return_dict=False,
-                )[0].to(latents.dtype)
+                )[0].to(x.dtype)
                 progress_bar.update()
 
                 if callback_on_step_end is not None:
-                    tensors = {"latents": latents, "prompt_embeds": condition.features}
+                    tensors = {"latents": x, "prompt_embeds": condition.features}
                     tensors = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
-                    changed = callback_on_step_end(self, index, timestep, tensors) or {}
-                    latents = changed.pop("latents", latents)
+                    changed: dict[str, Tensor] = (
+                        callback_on_step_end(self, index, timestep, tensors) or {}
+                    )
+                    x = changed.pop("latents", x)
                     # It may also have written into the features, which the cache would not show.
                     if "prompt_embeds" in tensors:
                         features = changed.pop("prompt_embeds", condition.features)
                         condition = condition.replace(features)
         self._current_timestep = None
 
-        images = latents
+        images = x
         if output_type != "latent":
             images = self.image_processor.postprocess(
-                self._decode(latents), output_type=output_type
+                self._decode(x), output_type=cast(str, output_type)
             )
         self.maybe_free_model_hooks()
-        return ImagePipelineOutput(images=images) if return_dict else (images,)
+        # Diffusers allows for lists and arrays alone, and puts tensors there as well.
+        return ImagePipelineOutput(images=cast(Any, images)) if return_dict else (images,)
 
     def encode_prompt(
         self,
@@ -333,8 +340,8 @@ class LuminaPipeline(DiffusionPipeline):
         """
         device = device or self._execution_device
         prompts = [prompt] if isinstance(prompt, str) else prompt
-        count = len(prompts) if prompt_embeds is None else len(prompt_embeds)
-        texts = list(prompts) if prompt_embeds is None else []
+        texts = list(cast(list[str], prompts)) if prompt_embeds is None else []
+        count = len(texts) if prompt_embeds is None else len(prompt_embeds)
         encodes_negative = do_classifier_free_guidance and negative_prompt_embeds is None
         if encodes_negative:
             texts += checks.negative_prompts(negative_prompt, prompts, count)
@@ -352,6 +359,9 @@ class LuminaPipeline(DiffusionPipeline):
                 negative_prompt_embeds = features[-count:]
                 negative_prompt_attention_mask = mask[-count:]
 
+        # Features that were passed in have their mask, which `check_inputs` sees to.
+        prompt_embeds = cast(Tensor, prompt_embeds)
+        prompt_attention_mask = cast(Tensor, prompt_attention_mask)
         repeat = partial(_repeat, times=num_images_per_prompt, device=device)
         if negative_prompt_embeds is not None:
             checks.one_for_each(negative_prompt_embeds, count)
@@ -361,7 +371,9 @@ class LuminaPipeline(DiffusionPipeline):
             )
             negative_prompt_embeds, negative_prompt_attention_mask = map(
                 repeat,
-                pad_features(negative_prompt_embeds, negative_prompt_attention_mask, tokens),
+                pad_features(
+                    negative_prompt_embeds, cast(Tensor, negative_prompt_attention_mask), tokens
+                ),
             )
         prompt_embeds = repeat(prompt_embeds)
         prompt_attention_mask = repeat(prompt_attention_mask)
@@ -396,7 +408,9 @@ class LuminaPipeline(DiffusionPipeline):
         if prompt_embeds is not None and negative_prompt_embeds is not None:
             checks.equal_shapes("embeds", prompt_embeds, negative_prompt_embeds)
             checks.equal_shapes(
-                "attention_mask", prompt_attention_mask, negative_prompt_attention_mask
+                "attention_mask",
+                cast(Tensor, prompt_attention_mask),
+                cast(Tensor, negative_prompt_attention_mask),
             )
 
     def prepare_latents(

@@ -6,7 +6,7 @@ drawings at once learns neither in the time that a small machine has.
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -131,9 +131,9 @@ class AlignmentObjective:
             "background": F.cross_entropy(module.background_head(mean), batch.background),
             "arrangement": F.cross_entropy(module.arrangement_head(mean), batch.arrangement),
         }
-        figures = {name: value.item() for name, value in losses.items()}
+        figures: dict[str, float] = {name: value.item() for name, value in losses.items()}
         figures["top1"] = (guesses[:, 0].argmax(-1) == first).float().mean().item()
-        return sum(losses.values()), figures
+        return cast(Tensor, sum(losses.values())), figures
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:

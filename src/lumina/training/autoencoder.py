@@ -1,7 +1,7 @@
 """Training of the image autoencoder on drawings."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -37,7 +37,9 @@ class AutoencoderObjective:
     def __init__(self, recipe: AutoencoderRecipe):
         self.recipe = recipe
         levels = len(recipe.channels)
-        self.module: nn.Module = AutoencoderKL(
+        # Any, since diffusers says "tuple of one" for tuples of any length, and says of results
+        # that they may be tuples.
+        self.module: Any = cast(Any, AutoencoderKL)(
             block_out_channels=recipe.channels,
             down_block_types=["DownEncoderBlock2D"] * levels,
             up_block_types=["UpDecoderBlock2D"] * levels,
@@ -124,7 +126,8 @@ class AutoencoderObjective:
                 drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             reach = (np.array(drawing.size) + side) / 2 - 0.4 * np.minimum(drawing.size, side)
             offset = side / 2 + rng.uniform(-reach, reach) - np.array(drawing.size) / 2
-            canvas.paste(drawing, tuple(int(v) for v in offset.round()), drawing)
+            left, top = (int(v) for v in offset.round())
+            canvas.paste(drawing, (left, top), drawing)
         crop = np.asarray(canvas)
         return crop[..., rng.permutation(3)] if rng.random() < 0.25 else crop
 
@@ -146,7 +149,8 @@ def fold_main_axes(
         pixels: Pictures to measure latents on.
         whiten: Give every channel unit spread, rather than all of them together.
     """
-    latents = torch.cat([module.encode(part).latent_dist.mean for part in pixels.split(16)])
+    autoencoder = cast(Any, module)  # which layers and results it has, torch does not know
+    latents = torch.cat([autoencoder.encode(part).latent_dist.mean for part in pixels.split(16)])
     channels = latents.shape[1]
     flat = latents.transpose(0, 1).flatten(1).double()
     mean = flat.mean(1)
@@ -154,7 +158,7 @@ def fold_main_axes(
     variances, axes = variances.flip(0), axes.flip(1)  # the widest first
     scales = (variances if whiten else variances.mean().expand(channels)).sqrt()
     turn = axes.T / scales[:, None]
-    encode, decode = module.quant_conv, module.post_quant_conv
+    encode, decode = autoencoder.quant_conv, autoencoder.post_quant_conv
     weight, bias = encode.weight[:channels, :, 0, 0].double(), encode.bias[:channels].double()
     encode.weight[:channels, :, 0, 0] = (turn @ weight).float()
     encode.bias[:channels] = (turn @ (bias - mean)).float()

@@ -47,10 +47,9 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._update(weight, group)
+                    self._update(weight, weight.grad.float(), group)
 
-    def _update(self, weight: nn.Parameter, group: dict) -> None:
-        gradient = weight.grad.float()
+    def _update(self, weight: nn.Parameter, gradient: Tensor, group: dict) -> None:
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(gradient)

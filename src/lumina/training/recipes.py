@@ -196,7 +196,7 @@ def _check(name: str, value: Any, kind: Any, limits: Any) -> Any:
     if type(value) is not kind:
         raise LuminaError(f"{name} is {value!r}, not of type {kind.__name__}")
     if limits["choices"] and value not in limits["choices"]:
-        raise UnknownNameError.among(limits["choices"], value, kind=name)
+        raise UnknownNameError.among(limits["choices"], str(value), kind=name)
     low, high = limits.get("ge"), limits.get("le")
     if (low is not None and value < low) or (high is not None and value > high):
         raise LuminaError(f"{name} is {value}, outside {_range(low, high)}")

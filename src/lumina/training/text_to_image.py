@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -71,15 +71,16 @@ class FlowObjective:
     def __init__(self, recipe: FlowRecipe):
         self.recipe = recipe
         self.things, _ = choose_things()
-        self.vae = AutoencoderKL.from_pretrained(recipe.autoencoder).eval()
+        # Any, since diffusers says of results that they may be tuples.
+        self.vae: Any = AutoencoderKL.from_pretrained(recipe.autoencoder).eval()
         text = Path(recipe.text_encoder)
         self.text_encoder = AutoModel.from_pretrained(
             text / "text_encoder", dtype=torch.float32
         ).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(text / "tokenizer")
-        self.module: nn.Module = NextDiT(
+        self.module = NextDiT(
             sample_size=USUAL_SIDE,
-            in_channels=self.vae.config.latent_channels,
+            in_channels=self.vae.config["latent_channels"],
             hidden_size=recipe.width,
             num_layers=recipe.depth,
             num_attention_heads=recipe.heads,
@@ -142,7 +143,7 @@ class FlowObjective:
             attend=plain_attend,
         )[0].float()
         error = output[:, : batch.data.shape[1]] - (batch.data - batch.noise)
-        figures = {"samples": len(batch.data), "tokens": self._tokens(rows, cols)}
+        figures: dict[str, float] = {"samples": len(batch.data), "tokens": self._tokens(rows, cols)}
         return error.square().mean(), figures
 
     @torch.no_grad()
@@ -151,10 +152,10 @@ class FlowObjective:
         pipeline = self._pipeline()
         pipeline.set_progress_bar_config(disable=True)
         generators = [torch.Generator().manual_seed(seed) for seed in range(len(PREVIEW_PROMPTS))]
-        pictures = pipeline(
+        output = pipeline(
             list(PREVIEW_PROMPTS), num_inference_steps=PREVIEW_STEPS, generator=generators
-        ).images
-        make_grid(pictures, PREVIEW_PROMPTS).save(folder / f"step-{step:06d}.png")
+        )
+        make_grid(cast(Any, output).images, PREVIEW_PROMPTS).save(folder / f"step-{step:06d}.png")
 
     def export(self, folder: Path) -> None:
         """Write a checkpoint that `lumina.load` and diffusers read, in half precision."""

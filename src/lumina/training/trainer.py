@@ -27,7 +27,10 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class Objective(Protocol):
     """What is trained, on which data, and against which loss."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """What holds the weights."""
+        ...
 
     def batch(self, step: int) -> Any:
         """Data of one step; the same step gives the same data."""
@@ -231,8 +234,10 @@ class _StopSignal:
 
 def _prefetch(objective: Objective, steps: range) -> Iterator[tuple[int, Any]]:
     """Batches in order, each made while the one before it is trained on."""
+    if not steps:
+        return
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(objective.batch, steps.start) if steps else None
+        coming = pool.submit(objective.batch, steps.start)
         for step in steps:
             batch = coming.result()
             if step + 1 < steps.stop:

@@ -87,7 +87,7 @@ def sprite(emoji: str) -> Image.Image:
     """
     canvas = Image.new("RGBA", (160, 160))
     ImageDraw.Draw(canvas).text((8, 8), emoji, font=_font(), embedded_color=True)
-    box = canvas.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
+    box = canvas.getchannel("A").point([255 * (alpha > 8) for alpha in range(256)]).getbbox()
     if box is None or box[2] - box[0] > BITMAP_WIDTH:
         raise LuminaError(f"the font has no drawing for {emoji!r}")
     return canvas.crop(box)
@@ -131,8 +131,9 @@ def reference(
     Padding keeps its proportions, by which a minus sign differs from a square button.
     """
     drawing = drawing_of(emoji)
-    square = Image.new("RGBA", (max(drawing.size),) * 2)
-    square.paste(drawing, tuple((max(drawing.size) - length) // 2 for length in drawing.size))
+    longer = max(drawing.size)
+    square = Image.new("RGBA", (longer, longer))
+    square.paste(drawing, ((longer - drawing.width) // 2, (longer - drawing.height) // 2))
     small = square.convert("RGBa").resize((side, side), Image.Resampling.BOX)
     return np.asarray(small.convert("RGBA"))
 
