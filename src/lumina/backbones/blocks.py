@@ -80,7 +80,7 @@ class AttentionBlock(nn.Module):
         super().__init__()
         shape = {"heads": heads, "kv_heads": kv_heads, "qk_norm": qk_norm}
         self.has_text = text_width is not None
-        if not self.has_text:
+        if text_width is None:
             self.attn1 = Attention(width, **shape)
             return
         self.gate = nn.Parameter(torch.zeros(heads))
@@ -100,7 +100,7 @@ class AttentionBlock(nn.Module):
         key, value = self.attn1.key_value(normed)
         key = rotate(key, context.rope)
         tokens = context.attend(query, key, value, mask=context.mask, scale=context.scale)
-        if not self.has_text:
+        if context.text is None:
             return self.attn1.to_out[0](tokens.flatten(2))
         if not self.shares_query:
             query = rotate(self.attn2.query(normed), context.rope)

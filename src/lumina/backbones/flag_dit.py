@@ -1,10 +1,13 @@
 """Flag-DiT, the transformer of Lumina-T2X: any data as one sequence of tokens."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
+
+# Pipelines of diffusers load a class if its module has the name of a base class they know.
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
@@ -235,13 +238,13 @@ class FlagDiT(FlowTransformer):
             balance=None,
         )
         values = self.norm_out(self.run_blocks(tokens, context, cache), context.condition)
-        if isinstance(hidden_states, list):
+        if isinstance(hidden_states, list) and mask is not None:
             sample = [
                 self._data(rows.unsqueeze(0), data.unsqueeze(0))[0]
                 for rows, data in zip(unpack(values, mask), hidden_states, strict=True)
             ]
         else:
-            sample = self._data(values, hidden_states)
+            sample = self._data(values, cast(Tensor, hidden_states))
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     def _tokens(self, data: Float[Tensor, "b c *grid"]) -> Float[Tensor, "b n d"]:

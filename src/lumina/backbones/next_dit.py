@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
+
+# Pipelines of diffusers load a class if its module has the name of a base class they know.
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
@@ -108,8 +111,8 @@ class NextDiTBlock(AttentionBlock):
             hidden_states = hidden_states + norm2(forwarded, gate.tanh())
         return hidden_states
 
-    def _networks(self) -> list[tuple[nn.Module, nn.Module, nn.Module, str | None]]:
-        networks = [(self.feed_forward, self.ffn_norm1, self.ffn_norm2, self.routing[0])]
+    def _networks(self) -> Sequence[tuple[nn.Module, nn.Module, nn.Module, str | None]]:
+        networks: list[Any] = [(self.feed_forward, self.ffn_norm1, self.ffn_norm2, self.routing[0])]
         if len(self.routing) > 1:
             second = (self.second_forward, self.second_norm1, self.second_norm2, self.routing[1])
             networks.append(second)
@@ -304,7 +307,7 @@ class NextDiT(FlowTransformer):
             balance=balance,
         )
         values = self.norm_out(self.run_blocks(tokens, context, cache), context.condition)
-        if isinstance(hidden_states, list):
+        if isinstance(hidden_states, list) and packed.mask is not None:
             sample = [
                 self._picture(rows.unsqueeze(0), grid)[0]
                 for rows, grid in zip(unpack(values, packed.mask), grids, strict=True)
