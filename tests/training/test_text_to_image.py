@@ -325,7 +325,7 @@ def test_the_weights_are_exported_in_half_precision(exported):
 def test_lumina_and_diffusers_draw_the_same_from_what_is_exported(exported):
     folder, _, _ = exported
     ours = lumina.load(folder, device="cpu", dtype="float32")
-    theirs = diffusers.LuminaPipeline.from_pretrained(folder, dtype=torch.float32)
+    theirs = diffusers.LuminaPipeline.from_pretrained(folder)  # as people call it
     assert type(ours.transformer) is NextDiT
     assert type(theirs.transformer) is diffusers.LuminaNextDiT2DModel
     one, other = draw(ours), draw(theirs)

@@ -163,6 +163,7 @@ class FlowObjective:
         pipeline.to(torch.float16)
         pipeline.save_pretrained(folder)
         pipeline.to(torch.float32)
+        _read_as_float32(folder / "text_encoder" / "config.json")
         write_references(folder, self.things)
 
     def _tokens(self, rows: int, cols: int) -> int:
@@ -209,6 +210,15 @@ class FlowObjective:
         save_file({"latents": latents}, partial)
         partial.replace(path)
         return latents
+
+
+def _read_as_float32(config: Path) -> None:
+    """Make transformers load a model as diffusers loads the others where no dtype is asked for.
+
+    Else features come in the dtype of the file, and diffusers' transformer refuses them.
+    """
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps(settings | {"dtype": "float32"}, indent=2) + "\n")
 
 
 def _share(scenes: int, sizes: list[Size]) -> dict[Size, int]:
