@@ -8,6 +8,7 @@ import lumina
 
 def test_public_names_are_what_they_say():
     assert {getattr(lumina, name).__name__ for name in dir(lumina) if name != "__version__"} == {
+        "FlagDiT",
         "LuminaError",
         "LuminaPipeline",
         "NextDiT",

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lumina.backbones.flag_dit import FlagDiT
     from lumina.backbones.next_dit import NextDiT
     from lumina.catalog import load
     from lumina.errors import LuminaError
@@ -11,9 +12,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["LuminaError", "LuminaPipeline", "NextDiT", "__version__", "load"]
+__all__ = ["FlagDiT", "LuminaError", "LuminaPipeline", "NextDiT", "__version__", "load"]
 
 _HOMES = {
+    "FlagDiT": "lumina.backbones.flag_dit",
     "LuminaError": "lumina.errors",
     "LuminaPipeline": "lumina.pipelines.text_to_image",
     "NextDiT": "lumina.backbones.next_dit",

@@ -469,3 +469,45 @@ def test_blocks_compile_alone_into_one_graph_for_all():
     model.compile_repeated_blocks(fullgraph=True, backend=keep)
     torch.testing.assert_close(model(**inputs).sample, expected)
     assert len(graphs) == 1
+
+
+@torch.no_grad()
+def test_samples_of_different_sizes_are_what_they_are_alone():
+    model, text = make_model(), make_inputs()
+    del text["hidden_states"]
+    samples = [torch.randn(4, 8, 12), torch.randn(4, 6, 4)]
+    together = model(samples, **text).sample
+    for number, sample in enumerate(samples):
+        alone = {name: value[number : number + 1] for name, value in text.items()}
+        torch.testing.assert_close(together[number], model(sample[None], **alone).sample[0])
+
+
+@torch.no_grad()
+def test_a_model_of_classes_tells_them_apart_and_needs_them():
+    model = make_model(num_classes=5)
+    x, times = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.9])
+    one = model(x, times, class_labels=torch.tensor([0, 5])).sample
+    other = model(x, times, class_labels=torch.tensor([0, 1])).sample
+    torch.testing.assert_close(one[0], other[0])
+    assert not torch.allclose(one[1], other[1])
+    with pytest.raises(ValueError, match="needs `class_labels`"):
+        model(x, times)
+
+
+@pytest.mark.parametrize("routing", ["time", "space", "both"])
+def test_a_mixture_of_experts_collects_the_balance_of_each(routing):
+    model, balance = make_model(moe_routing=routing, num_experts=3), []
+    model(**make_inputs(), balance=balance)
+    assert len(balance) == 2 * (2 if routing == "both" else 1)
+    assert all(loss >= 0.5 for loss in balance)
+
+
+def test_an_unknown_routing_is_refused():
+    with pytest.raises(ValueError, match="moe_routing must be one of None, 'time'"):
+        make_model(moe_routing="sideways")
+
+
+def test_a_model_of_classes_is_saved_under_our_name(tmp_path):
+    make_model(num_classes=5).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["_class_name"] == "NextDiT"
+    assert NextDiT.from_pretrained(tmp_path).config.num_classes == 5

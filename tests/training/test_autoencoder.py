@@ -222,3 +222,22 @@ def _with_recipe(objective, recipe):
     other = copy.copy(objective)
     other.recipe = recipe
     return other
+
+
+def test_training_the_decoder_alone_leaves_all_latents_as_they_are(font, tmp_path):
+    first = AutoencoderObjective(AutoencoderRecipe(out=str(tmp_path), **TINY))
+    first.export(tmp_path / "first")
+    settings = TINY | {"start_from": str(tmp_path / "first"), "decoder_only": True}
+    objective = AutoencoderObjective(AutoencoderRecipe(out=str(tmp_path), **settings))
+    loss, _ = objective.loss(objective.batch(0), 0)
+    loss.backward()
+    learning = [
+        name for name, weight in objective.module.named_parameters() if weight.grad is not None
+    ]
+    assert learning
+    assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in learning)
+    objective.export(tmp_path / "second")
+    one, other = (AutoencoderKL.from_pretrained(tmp_path / name) for name in ("first", "second"))
+    assert torch.equal(
+        encode(one, objective.batch(1).pixels), encode(other, objective.batch(1).pixels)
+    )

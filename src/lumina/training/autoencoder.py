@@ -55,11 +55,15 @@ class AutoencoderObjective:
         if recipe.start_from:
             start = AutoencoderKL.from_pretrained(recipe.start_from)
             self.module.load_state_dict(start.state_dict())
-            fold_main_axes(self.module, self._some_pixels(), whiten=True)
+            if not recipe.decoder_only:
+                fold_main_axes(self.module, self._some_pixels(), whiten=True)
         else:
             for name, weight in self.module.named_parameters():
                 if name.endswith("conv2.weight"):
                     nn.init.zeros_(weight)  # every residual block starts as its shortcut
+        if recipe.decoder_only:
+            for part in (self.module.encoder, self.module.quant_conv):
+                part.requires_grad_(False)
         # A fixed draw of drawings outside the vocabulary, for the preview only.
         self.unseen = self.others[:: max(1, len(self.others) // 16)][:16]
 
@@ -77,9 +81,11 @@ class AutoencoderObjective:
         noise = torch.randn(latents.shape, generator=generator)
         noisy = latents + recipe.latent_noise * latents.std().detach() * noise
         output = self.module.decode(noisy).sample
-        spread = _spread_error(latents)
-        loss = _error(output, pixels) + recipe.spread_weight * spread
-        figures = {"psnr": _psnr(output, pixels), "spread": spread.item()}
+        loss, figures = _error(output, pixels), {"psnr": _psnr(output, pixels)}
+        if recipe.spread_weight:
+            spread = _spread_error(latents)
+            loss = loss + recipe.spread_weight * spread
+            figures["spread"] = spread.item()
         if recipe.smoothness:
             half = self.module.decode(F.avg_pool2d(noisy, 2)).sample
             smooth = _error(half, F.avg_pool2d(pixels, 2))
@@ -104,7 +110,8 @@ class AutoencoderObjective:
         The last latent channel then holds the least, which suits samplers that guide only the
         first three. The turn and a common scale are folded into the two 1x1 convolutions.
         """
-        fold_main_axes(self.module, self._some_pixels())
+        if not self.recipe.decoder_only:
+            fold_main_axes(self.module, self._some_pixels())
         self.module.save_pretrained(folder)
 
     def _some_pixels(self) -> Tensor:

@@ -72,6 +72,7 @@ class AutoencoderRecipe(Recipe):
     groups: int = setting(8, "groups of each normalization", ge=1)
     crop: int = setting(64, "side of the training crops in pixels", ge=16)
     start_from: str = setting("", "folder of an autoencoder whose weights to start from")
+    decoder_only: bool = setting(False, "keep the encoder, and so all latents, as they are")
     latent_noise: float = setting(
         0.1, "noise on latents while decoding, relative to their spread", ge=0
     )
