@@ -13,6 +13,7 @@ def test_public_names_are_what_they_say():
         "LuminaPipeline",
         "NextDiT",
         "load",
+        "load_backbone",
     }
 
 

@@ -7,12 +7,21 @@ if TYPE_CHECKING:
     from lumina.backbones.flag_dit import FlagDiT
     from lumina.backbones.next_dit import NextDiT
     from lumina.catalog import load
+    from lumina.checkpoints.backbone import load_backbone
     from lumina.errors import LuminaError
     from lumina.pipelines.text_to_image import LuminaPipeline
 
 __version__ = "0.1.0"
 
-__all__ = ["FlagDiT", "LuminaError", "LuminaPipeline", "NextDiT", "__version__", "load"]
+__all__ = [
+    "FlagDiT",
+    "LuminaError",
+    "LuminaPipeline",
+    "NextDiT",
+    "__version__",
+    "load",
+    "load_backbone",
+]
 
 _HOMES = {
     "FlagDiT": "lumina.backbones.flag_dit",
@@ -20,6 +29,7 @@ _HOMES = {
     "LuminaPipeline": "lumina.pipelines.text_to_image",
     "NextDiT": "lumina.backbones.next_dit",
     "load": "lumina.catalog",
+    "load_backbone": "lumina.checkpoints.backbone",
 }
 
 

@@ -1,5 +1,6 @@
 """Networks of the original release: what a checkpoint holds, told by the shapes of its weights."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lumina.checkpoints.keys import Shapes, table
@@ -27,8 +28,20 @@ def infer_config(shapes: Shapes, *, heads: int | None = None) -> tuple[str, dict
         KeyError: If a name belongs to no model of the family, or one that all have is missing.
     """
     ours = {ours: tuple(shapes[name]) for name, ours in table(shapes).items()}
+    return infer_config_of_ours(ours, heads=heads)
+
+
+def infer_config_of_ours(
+    ours: Mapping[str, tuple[int, ...]], *, heads: int | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The same from names and shapes of a network of ours.
+
+    Raises:
+        KeyError: If a weight that all have is missing.
+    """
     width, values = ours["patch_embedder.proj.weight"]
-    is_sound = any(name.startswith("blocks.") for name in shapes)
+    # Of the models of text, only those of sound never pad.
+    is_sound = "pad_token" not in ours and "time_caption_embed.caption_embedder.0.weight" in ours
     patch = 1 if is_sound else _PATCH
     channels = values // patch**2
     parts = ours["layers.0.norm1.linear.bias"][0] // width
@@ -53,6 +66,7 @@ def infer_config(shapes: Shapes, *, heads: int | None = None) -> tuple[str, dict
     }
     if kind == "FlagDiT":
         config["has_line_token"] = "line_token" in ours
+        config["has_frame_token"] = "frame_token" in ours
     if "layers.0.norm1_context.weight" in ours:
         config["cross_attention_dim"] = ours["layers.0.norm1_context.weight"][0]
     else:
@@ -62,7 +76,7 @@ def infer_config(shapes: Shapes, *, heads: int | None = None) -> tuple[str, dict
     return kind, config
 
 
-def _read_routers(ours: dict[str, tuple[int, ...]], width: int) -> dict[str, Any]:
+def _read_routers(ours: Mapping[str, tuple[int, ...]], width: int) -> dict[str, Any]:
     experts, reads = ours["layers.0.feed_forward.gate.weight"]
     if "layers.0.second_forward.gate.weight" in ours:
         routing = "both"
