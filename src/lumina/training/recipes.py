@@ -14,6 +14,9 @@ from lumina.requests import setting
 if TYPE_CHECKING:
     from lumina.training.trainer import Objective
 
+MADE_BY = "training.json"
+"""File beside weights that says which run made them."""
+
 # Settings that a run may change between a stop and a resume.
 CHANGEABLE = {"out", "log_every", "preview_every", "save_minutes"}
 

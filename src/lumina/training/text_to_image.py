@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -21,7 +22,7 @@ from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.requests import read_size
 from lumina.training.alignment import draw_caption
 from lumina.training.autoencoder import to_pixels
-from lumina.training.recipes import FlowRecipe
+from lumina.training.recipes import MADE_BY, FlowRecipe
 from lumina.types import Size
 from lumina.worlds.captions import Brief, draw_brief, stage
 from lumina.worlds.drawings import paint
@@ -164,6 +165,13 @@ class FlowObjective:
         pipeline.save_pretrained(folder)
         pipeline.to(torch.float32)
         _read_as_float32(folder / "text_encoder" / "config.json")
+        for part, run in (
+            ("vae", self.recipe.autoencoder),
+            ("text_encoder", self.recipe.text_encoder),
+        ):
+            made_by = Path(run) / MADE_BY
+            if made_by.exists():
+                shutil.copy(made_by, folder / part / MADE_BY)
         write_references(folder, self.things)
 
     def _tokens(self, rows: int, cols: int) -> int:

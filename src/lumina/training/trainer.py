@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lumina.errors import LuminaError
 from lumina.training.optimizers import make_optimizers, rate_factor
-from lumina.training.recipes import Recipe
+from lumina.training.recipes import MADE_BY, Recipe
 
 STATE = "state.pt"
 METRICS = "metrics.jsonl"
@@ -187,7 +187,7 @@ class Run:
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "torch": torch.__version__,
         }
-        (folder / "training.json").write_text(json.dumps(made_by, indent=2) + "\n")
+        (folder / MADE_BY).write_text(json.dumps(made_by, indent=2) + "\n")
         return folder
 
     def _log(self, figures: dict[str, float]) -> None:
