@@ -33,7 +33,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/forward.py
-	$(BIN)/python benchmarks/pipeline.py src/lumina/weights/lumina-mini
+	$(BIN)/python benchmarks/pipeline.py lumina-mini
 
 format: setup
 	$(BIN)/ruff format

@@ -1,6 +1,6 @@
 """Compare one picture by our pipeline with one by diffusers', from the same folder.
 
-Run `python benchmarks/pipeline.py FOLDER`. Both draw the same picture in turns, once with the
+Run `python benchmarks/pipeline.py lumina-mini`. Both draw the same picture in turns, once with the
 same settings (30 steps, guidance 4, float32) and once each with its own defaults. Writes
 `results/pipeline.json`.
 """
@@ -30,7 +30,7 @@ SAME = {"num_inference_steps": 30, "guidance_scale": 4.0}
 def main() -> None:
     """Compare both ways, and write down what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", help="a checkpoint in diffusers' layout")
+    parser.add_argument("model", help="a name, or a folder in diffusers' layout")
     parser.add_argument("--runs", type=int, default=5, help="timed pictures of each")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--output", type=Path, default=RESULTS / "pipeline.json")
@@ -38,8 +38,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     result = {
         "command": " ".join(["python", *sys.argv]),
-        "same settings": compare_same(options.folder, options.runs),
-        "own defaults": compare_defaults(options.folder, options.runs),
+        "same settings": compare_same(options.model, options.runs),
+        "own defaults": compare_defaults(options.model, options.runs),
         "runs": options.runs,
         "threads": options.threads,
         "versions": {
@@ -55,8 +55,9 @@ def main() -> None:
     print(json.dumps(result, indent=2))
 
 
-def compare_same(folder: str, runs: int) -> dict:
+def compare_same(model: str, runs: int) -> dict:
     """Time exactly the same work, and say how far the latents are apart."""
+    folder = find(model).folder
     ours = lumina.LuminaPipeline.from_pretrained(folder, dtype=torch.float32)
     theirs = diffusers.LuminaPipeline.from_pretrained(folder, dtype=torch.float32)
     latents = [draw(pipeline, **SAME, output_type="latent") for pipeline in (ours, theirs)]
@@ -65,10 +66,10 @@ def compare_same(folder: str, runs: int) -> dict:
     return {"settings": SAME, "relative_difference": difference.item()} | seconds
 
 
-def compare_defaults(folder: str, runs: int) -> dict:
+def compare_defaults(model: str, runs: int) -> dict:
     """Time what a person gets who sets nothing: our dtype and steps against diffusers'."""
-    ours, theirs = lumina.load(folder), diffusers.LuminaPipeline.from_pretrained(folder)
-    defaults = find(folder).defaults
+    folder, defaults = find(model).folder, find(model).defaults
+    ours, theirs = lumina.load(model), diffusers.LuminaPipeline.from_pretrained(folder)
     settings = {
         "num_inference_steps": defaults.get("steps", TextToImage.steps),
         "guidance_scale": defaults.get("guidance", TextToImage.guidance),

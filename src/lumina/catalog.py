@@ -81,7 +81,8 @@ MODELS = {
         Model(
             name="lumina-mini",
             summary="things on plain backgrounds, at 128x128",
-            defaults={"size": "128x128"},
+            # It finds as many things in 10 steps as in 30.
+            defaults={"size": "128x128", "steps": 12},
         ),
         Model(
             name="lumina-next-sft",
