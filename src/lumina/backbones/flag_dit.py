@@ -1,5 +1,6 @@
 """Flag-DiT, the transformer of Lumina-T2X: any data as one sequence of tokens."""
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -285,13 +286,16 @@ class FlagDiT(FlowTransformer):
     def _rope(
         self, tokens: int, linear: float, ntk: float, device: torch.device, cache: StepCache | None
     ) -> Float[Tensor, "n half 2"]:
-        def make() -> Float[Tensor, "n half 2"]:
-            positions = torch.arange(tokens, device=device).float().unsqueeze(-1)
-            return rope_table(
-                positions, channels=(self.head_dim,), theta=self.rope_theta, linear=linear, ntk=ntk
-            )
-
+        make = partial(self._make_rope, tokens, linear, ntk, device)
         return make() if cache is None else cache.rope(make, tokens, linear, ntk)
+
+    def _make_rope(
+        self, tokens: int, linear: float, ntk: float, device: torch.device
+    ) -> Float[Tensor, "n half 2"]:
+        positions = torch.arange(tokens, device=device).float().unsqueeze(-1)
+        return rope_table(
+            positions, channels=(self.head_dim,), theta=self.rope_theta, linear=linear, ntk=ntk
+        )
 
 
 def _as_video(data: Float[Tensor, "b c *grid"]) -> Float[Tensor, "b c frames height width"]:

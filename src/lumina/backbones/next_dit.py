@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -360,13 +361,16 @@ class NextDiT(FlowTransformer):
         if table is not None:
             return crop_rope_table(table, rows=rows, cols=cols).to(device)
 
-        def make() -> Float[Tensor, "n half 2"]:
-            positions = grid_positions(rows=rows, cols=cols, device=device)
-            return rope_table(
-                positions, channels=self.rope_axes, theta=self.rope_theta, linear=linear, ntk=ntk
-            )
-
+        make = partial(self._make_rope, rows, cols, linear, ntk, device)
         return make() if cache is None else cache.rope(make, rows, cols, linear, ntk)
+
+    def _make_rope(
+        self, rows: int, cols: int, linear: float, ntk: float, device: torch.device
+    ) -> Float[Tensor, "n half 2"]:
+        positions = grid_positions(rows=rows, cols=cols, device=device)
+        return rope_table(
+            positions, channels=self.rope_axes, theta=self.rope_theta, linear=linear, ntk=ntk
+        )
 
 
 _ONLY_OURS = {"rope_axes": None, "rope_theta": 10000, "num_classes": None, "moe_routing": None}

@@ -20,11 +20,16 @@ def fused_attend(
     repeats = query.shape[2] // key.shape[2]
     # On CUDA no fused kernel takes grouped heads in float32 or beside a mask: PyTorch would fall
     # back to one that keeps all scores in memory.
-    grouped = mask is None and (query.device.type == "cpu" or query.dtype != torch.float32)
-    if repeats > 1 and not grouped:
-        key, value = (x.repeat_interleave(repeats, dim=2) for x in (key, value))
+    can_group = mask is None and (query.device.type == "cpu" or query.dtype != torch.float32)
+    # A branch, since a compiler that does not know the number of heads has no bool to pass on.
+    is_grouped = False
+    if repeats > 1:
+        if can_group:
+            is_grouped = True
+        else:
+            key, value = (x.repeat_interleave(repeats, dim=2) for x in (key, value))
     return dispatch_attention_fn(
-        query, key, value, attn_mask=mask, scale=scale, enable_gqa=repeats > 1 and grouped
+        query, key, value, attn_mask=mask, scale=scale, enable_gqa=is_grouped
     )
 
 
