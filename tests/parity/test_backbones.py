@@ -7,6 +7,9 @@ from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.checkpoints.keys import from_original
 from lumina.flow.guidance import guide
+from lumina.flow.path import velocity_loss
+from lumina.flow.solvers import SOLVERS, integrate
+from lumina.flow.times import shift_times, uniform_times
 
 CLASSES = {
     "next_t2i": NextDiT,
@@ -65,12 +68,11 @@ def make_model(case, overrides):
     return model
 
 
-def read_scaling(case, call):
-    """How the call scales positions and attention, as arguments of `forward`."""
+def read_scaling(case, call, time):
+    """How the call scales positions and attention at a time, as arguments of `forward`."""
     args, given = call["args"], case.config | call.get("ctor", {})
     factor = args.get("scale_factor", 1.0)
-    time = case.value(args["t"])[0].item()
-    linear = time < args.get("scale_watershed", 1.0)
+    linear = time.item() < args.get("scale_watershed", 1.0)
     scaling = {
         "rope_linear": factor if linear else 1.0,
         "rope_ntk": 1.0 if linear else factor,
@@ -102,7 +104,14 @@ def read_condition(case, args):
 def compute(model, case, call):
     args = call["args"]
     x, times = case.value(args["x"]), case.value(args["t"])
-    settings = read_condition(case, args) | read_scaling(case, call)
+    if call["method"] == "forward":
+        return velocity_of(model, case, call, times[0])(x, times)
+    return both_halves(model, case, call)(x, times[0])
+
+
+def velocity_of(model, case, call, time):
+    """The model with the condition and the scaling of a call, at a time."""
+    settings = read_condition(case, call["args"]) | read_scaling(case, call, time)
 
     def velocity(x, t):
         t = t if t.ndim else t.expand(len(x))
@@ -111,13 +120,20 @@ def compute(model, case, call):
             return [part[: len(one)] for part, one in zip(sample, x, strict=True)]
         return sample[:, : x.shape[1]]
 
-    if call["method"] == "forward":
-        return velocity(x, times)
-    half = x[: len(x) // 2]
-    # The original guides three channels, and returns both halves.
-    guided = guide(velocity, args["cfg_scale"], channels=3)(half, times[0])
-    away = velocity(torch.cat([half, half]), times[0]).chunk(2)[1]
-    return torch.cat([guided, torch.cat([guided[:, :3], away[:, 3:]], dim=1)])
+    return velocity
+
+
+def both_halves(model, case, call):
+    """Guidance as in the original code: of three channels, and both halves are returned."""
+
+    def velocity(x, t):
+        plain = velocity_of(model, case, call, t)
+        half = x[: len(x) // 2]
+        guided = guide(plain, call["args"]["cfg_scale"], channels=3)(half, t)
+        away = plain(torch.cat([half, half]), t).chunk(2)[1]
+        return torch.cat([guided, torch.cat([guided[:, :3], away[:, 3:]], dim=1)])
+
+    return velocity
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -129,3 +145,30 @@ def test_a_backbone_computes_what_the_original_did(name, read_case, assert_recor
     for call in calls:
         model = make_model(case, call.get("ctor", {}))
         assert_recorded(compute(model, case, call), case.output(call))
+
+
+@torch.no_grad()
+def test_a_guided_flow_goes_the_way_that_was_recorded(read_case, assert_recorded):
+    case = read_case("next_t2i")
+    calls = [call for call in case.calls if call.get("kind") == "ode"]
+    assert {call["sampling_method"] for call in calls} == {"euler", "midpoint", "rk4"}
+    model = make_model(case, {})
+    for call in calls:
+        velocity = both_halves(model, case, call)
+        times = shift_times(uniform_times(call["num_steps"] - 1), call["time_shifting_factor"])
+        points = integrate(
+            velocity, case.value(call["init"]), times, solver=SOLVERS[call["sampling_method"]]
+        )
+        assert_recorded(points, case.output(call))
+
+
+@torch.no_grad()
+def test_losses_are_those_that_were_recorded(read_case, assert_recorded):
+    case = read_case("next_t2i")
+    calls = [call for call in case.calls if call.get("kind") == "loss"]
+    assert any(isinstance(call["x1"], list) for call in calls)
+    model = make_model(case, {})
+    for call in calls:
+        noise, data, times = (case.value(call[name]) for name in ("x0", "x1", "t"))
+        losses = velocity_loss(velocity_of(model, case, call, times[0]), noise, data, times)
+        assert_recorded(losses, case.output(call))

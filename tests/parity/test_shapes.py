@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lumina.backbones.flag_dit import FlagDiT
+from lumina.backbones.named import NETWORKS
 from lumina.backbones.next_dit import NextDiT
 from lumina.checkpoints.keys import COPIES, table
 from lumina.checkpoints.original import infer_config
@@ -53,3 +54,12 @@ def test_weights_go_to_ours_and_back_unchanged(name, read_case):
     back = to_original(from_original(weights), names)
     assert back.keys() == weights.keys()
     assert all(torch.equal(back[key], weight) for key, weight in weights.items())
+
+
+def test_every_named_network_has_an_entry_with_its_size(golden):
+    recorded = json.loads((golden / "state_dict_shapes.json").read_text())["models"]
+    networks = [entry for entry in recorded if entry["name"] != "AutoencoderKL"]
+    sizes = {network.original: network.parameters for network in NETWORKS.values()}
+    for entry in networks:
+        names = [name for name in sizes if name.endswith(f": {entry['name']}")]
+        assert entry["parameters"] in [sizes[name] for name in names], entry["name"]

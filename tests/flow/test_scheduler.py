@@ -1,0 +1,82 @@
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from lumina.errors import UnknownNameError
+from lumina.flow.scheduler import FlowSolverScheduler
+from lumina.flow.solvers import SOLVERS, integrate
+from lumina.flow.times import shift_times, uniform_times
+
+NOISE = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+
+
+def velocity(x, t):
+    return torch.sin(3 * x) + t
+
+
+def sample(scheduler, steps):
+    """What a pipeline of diffusers does: velocities toward noise, times counted down."""
+    scheduler.set_timesteps(steps)
+    x = NOISE
+    for timestep in scheduler.timesteps:
+        x = scheduler.step(-velocity(x, 1 - timestep / 1000), timestep, x, return_dict=False)[0]
+    return x
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("shift", [1.0, 4.0])
+def test_a_loop_of_diffusers_gives_what_the_solver_gives(name, shift):
+    times = shift_times(uniform_times(6), shift)
+    expected = integrate(velocity, NOISE, times, solver=SOLVERS[name])[-1]
+    scheduler = FlowSolverScheduler(solver=name, shift=shift)
+    torch.testing.assert_close(sample(scheduler, 6), expected)
+    assert len(scheduler.timesteps) == 6 * SOLVERS[name].evaluations
+
+
+def test_a_second_sample_is_as_the_first_even_after_one_that_was_left():
+    scheduler = FlowSolverScheduler(solver="rk4")
+    first = sample(scheduler, 4)
+    scheduler.set_timesteps(4)
+    scheduler.step(NOISE, scheduler.timesteps[0], NOISE)
+    assert torch.equal(sample(scheduler, 4), first)
+
+
+def test_euler_without_shift_takes_the_steps_of_diffusers_scheduler_at_equal_times():
+    theirs = FlowMatchEulerDiscreteScheduler()
+    ours = FlowSolverScheduler(solver="euler")
+    ours.set_timesteps(5)
+    theirs.set_timesteps(sigmas=(ours.timesteps / 1000).tolist())
+    torch.testing.assert_close(theirs.timesteps, ours.timesteps)
+    x = NOISE
+    for timestep in theirs.timesteps:
+        x = theirs.step(-velocity(x, 1 - timestep / 1000), timestep, x, return_dict=False)[0]
+    torch.testing.assert_close(sample(ours, 5), x)
+
+
+def test_settings_are_saved_and_loaded(tmp_path):
+    FlowSolverScheduler(solver="heun", shift=4.0).save_pretrained(tmp_path)
+    loaded = FlowSolverScheduler.from_pretrained(tmp_path)
+    assert (loaded.config.solver, loaded.config.shift) == ("heun", 4.0)
+
+
+def test_an_unknown_solver_is_refused_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'midpoint'"):
+        FlowSolverScheduler(solver="midpint")
+
+
+def test_a_pipeline_takes_its_steps(tiny_folder):
+    import lumina
+
+    pipeline = lumina.load(tiny_folder, dtype="float32", device="cpu")
+    pipeline.scheduler = FlowSolverScheduler(solver="midpoint", shift=2.0)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw(steps):
+        generator = torch.Generator().manual_seed(0)
+        return pipeline(
+            "a cat", num_inference_steps=steps, generator=generator, output_type="latent"
+        ).images
+
+    coarse, fine = draw(8), draw(16)
+    assert pipeline.num_timesteps == 32
+    assert (coarse - fine).abs().max() < 0.05 * fine.abs().max()
