@@ -38,10 +38,10 @@ def _transformer() -> NextDiT:
         multiple_of=16,
         cross_attention_dim=16,
     )
-    # Gates begin at zero, where no prompt would change a picture.
-    for name, parameter in transformer.named_parameters():
-        if name.endswith("gate"):
-            torch.nn.init.ones_(parameter)
+    # Gates, modulation and output begin at zero, where every picture would be noise.
+    for parameter in transformer.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.3)
     return transformer
 
 

@@ -36,7 +36,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_all_others():
 
 
 def test_a_file_is_no_folder(tiny_folder):
-    with pytest.raises(LuminaError, match="is a file"):
+    with pytest.raises(LuminaError, match="model_index.json"):
         find(tiny_folder / "model_index.json")
 
 

@@ -13,7 +13,7 @@ import lumina
 from lumina.cli import main
 from lumina.media import read_record, write_png
 
-COMMANDS = ["generate", "show", "models", "get", "env", "train", "evaluate"]
+COMMANDS = ["generate", "show", "models", "get", "convert", "inspect", "env", "train", "evaluate"]
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_env_prints_what_a_bug_report_needs(command):
         (["generate", ""], "the prompt is empty"),
         (["generate"], "the prompt is empty"),
         (["generate", "a cat", "--model", "lumina-mni"], "did you mean 'lumina-mini'?"),
-        (["generate", "a cat", "--model", "/"], "is no checkpoint"),
+        (["generate", "a cat", "--model", "/"], "no weights of the family"),
         (["generate", "a cat", "--model", "some/one"], "lumina get some/one"),
         (["generate", "a cat", "--size", "100x100"], "96x96"),
         (["generate", "a cat", "--size", "1600000x1600000"], "GB of memory"),

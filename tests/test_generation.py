@@ -43,6 +43,9 @@ def test_every_setting_is_stored_with_the_value_that_was_used(settings):
             "size": "64x64",
             "guidance": 4.0,
             "dtype": record["request"]["dtype"],
+            "preset": None,
+            "text_encoder": None,
+            "vae": None,
         }
         | settings
     )

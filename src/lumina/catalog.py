@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lumina.backbones.named import NETWORKS
 from lumina.checkpoints.folder import (
     INDEX,
     check_folder,
     count_parameters,
+    fingerprint,
+    fingerprint_of,
+    read_config,
     read_index,
     read_setting_of,
 )
@@ -19,7 +23,7 @@ from lumina.requests import read_size
 if TYPE_CHECKING:
     import torch
 
-    from lumina.pipelines.text_to_image import LuminaPipeline
+    from lumina.pipelines.images import ImagePipeline
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the models that ship with the package are."""
@@ -63,16 +67,31 @@ class Checkpoint:
     """A model on this machine."""
 
     folder: Path
+    """A whole pipeline in diffusers' layout; or a file or folder that holds a network alone."""
     defaults: Mapping[str, Any]
+    is_network: bool = False
+    """Whether there is only a network, to which a text encoder and a VAE have to be given."""
+    classes: int | None = None
+    """How many classes it draws. None is a model of text."""
 
     def footprint(self) -> Footprint:
         """How much memory it takes, from its files."""
+        if self.is_network:
+            return _footprint_of_network(self.folder)
         channels = read_setting_of(self.folder / "vae", "block_out_channels")
         # The last upsampling works on the channels of the block before it.
         widest = channels[min(1, len(channels) - 1)]
         return Footprint(
             parameters=count_parameters(self.folder), numbers_per_pixel=_COPIES * widest
         )
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that tell its weights from those of another."""
+        if not self.is_network:
+            return fingerprint(self.folder)
+        from lumina.checkpoints.network import find_network
+
+        return fingerprint_of({file.name: file for file in find_network(self.folder, {}).files})
 
 
 MODELS = {
@@ -98,6 +117,61 @@ MODELS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A text encoder or VAE that released models were trained with."""
+
+    hub_id: str
+    is_gated: bool = False
+    width: int = 0
+    """Of a text encoder's hidden states."""
+    scaling_factor: float = 1.0
+    """What a VAE's latents are multiplied by."""
+
+
+TEXT_ENCODERS = {
+    "gemma-2b": Part(hub_id="google/gemma-2b", is_gated=True, width=2048),
+    "llama-2-7b": Part(hub_id="meta-llama/Llama-2-7b-hf", is_gated=True, width=4096),
+}
+AUTOENCODERS = {
+    "sdxl": Part(hub_id="stabilityai/sdxl-vae", scaling_factor=0.13025),
+    "ema": Part(hub_id="stabilityai/sd-vae-ft-ema", scaling_factor=0.18215),
+    "mse": Part(hub_id="stabilityai/sd-vae-ft-mse", scaling_factor=0.18215),
+}
+
+
+def find_part(name: str | Path, known: Mapping[str, Part], *, kind: str, flag: str) -> Path:
+    """The folder of a part of a pipeline, if this machine has it.
+
+    Args:
+        name: A name in `known`, a model of the catalog that has such a part, a folder, or a hub
+            id.
+        known: Parts of this kind by name.
+        kind: What it is, for errors.
+        flag: Which flag names another, for errors.
+
+    Raises:
+        UnknownNameError: If it is none of them.
+        LuminaError: If it is not on this machine.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if str(name) in MODELS:
+        return find(name).folder
+    part = known.get(str(name))
+    hub_id = str(name) if part is None else part.hub_id
+    if not _HUB_ID.fullmatch(hub_id):
+        raise UnknownNameError.among([*known, *MODELS], str(name), kind=kind)
+    folder = _in_cache(hub_id, "config.json")
+    if folder is None:
+        gated = _gated(hub_id) if part is not None and part.is_gated else ""
+        raise LuminaError(
+            f"the {kind} {hub_id} is not on this machine",
+            hint=f"`lumina get {hub_id}` downloads it{gated}; {flag} FOLDER names another",
+        )
+    return folder
+
+
 def find(name: str | Path) -> Checkpoint:
     """The model of a name, a folder or a hub id, if this machine has its files.
 
@@ -112,38 +186,62 @@ def find(name: str | Path) -> Checkpoint:
         raise LuminaError(
             f"{name} is not on this machine", hint=f"{where}`lumina get {name}` downloads it"
         )
+    if not (folder / INDEX).is_file():
+        return _find_network(folder)
     read_index(folder)
     if model is not None:
         return Checkpoint(folder=folder, defaults=model.defaults)
     side = read_setting_of(folder / "transformer", "sample_size") * PIXELS_PER_LATENT
-    return Checkpoint(folder=folder, defaults={"size": f"{side}x{side}"})
+    classes = read_config(folder / "transformer").get("num_classes")
+    return Checkpoint(folder=folder, defaults={"size": f"{side}x{side}"}, classes=classes)
 
 
 def load(
-    name: str | Path, *, dtype: "str | torch.dtype | None" = None, device: str | None = None
-) -> "LuminaPipeline":
+    name: str | Path,
+    *,
+    dtype: "str | torch.dtype | None" = None,
+    device: str | None = None,
+    text_encoder: str | Path | None = None,
+    vae: str | Path | None = None,
+    preset: str | None = None,
+) -> "ImagePipeline":
     """Load a pipeline that is on this machine.
 
     Args:
-        name: A name from `lumina models`, a folder in diffusers' layout, or a hub id that was
-            downloaded before.
+        name: A name from `lumina models`, a folder in diffusers' layout, a hub id that was
+            downloaded before, or a file or folder with a network alone, in any format that
+            `load_backbone` reads.
         dtype: Numbers to compute with. None is bfloat16 where the device is fast at it, else
             float32.
         device: Where to compute. None is the accelerator, or the CPU without one.
+        text_encoder: For a network alone: a name, a folder or a hub id. None is what the released
+            model of its width was trained with.
+        vae: The same for the VAE: "sdxl", "ema", "mse", a folder or a hub id.
+        preset: "original" samples as the original release did. None is how diffusers samples.
 
     Raises:
-        LuminaError: If there is no such model or device here, or files of the model are missing
-            or damaged.
+        LuminaError: If there is no such model, part or device here, or files of the model are
+            missing or damaged.
     """
+    from lumina.checkpoints.backbone import load_backbone
     from lumina.devices import pick_device, pick_dtype
-    from lumina.pipelines.text_to_image import LuminaPipeline
+    from lumina.pipelines.assembly import assemble, check_preset, load_folder
 
-    folder = find(name).folder
+    check_preset(preset)
+    checkpoint = find(name)
     place = pick_device(device or "auto")
     numbers = pick_dtype(dtype or "auto", place)
-    check_folder(folder)
-    pipeline = LuminaPipeline.from_pretrained(folder, dtype=numbers, local_files_only=True)
-    return pipeline.to(place)
+    if checkpoint.is_network:
+        backbone = load_backbone(checkpoint.folder, dtype=numbers)
+        pipeline = assemble(backbone, text_encoder=text_encoder, vae=vae, preset=preset)
+        return pipeline.to(place)
+    for flag, part in (("text_encoder", text_encoder), ("vae", vae)):
+        if part is not None:
+            raise LuminaError(
+                f"{name} has its own {flag}", hint="only a network alone takes another"
+            )
+    check_folder(checkpoint.folder)
+    return load_folder(checkpoint.folder, dtype=numbers, preset=preset).to(place)
 
 
 def download(name: str) -> Path:
@@ -167,10 +265,19 @@ def download(name: str) -> Path:
         raise _unknown(name)
 
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(hub_id, allow_patterns=_FILES))
+    except GatedRepoError as error:
+        raise LuminaError(
+            f"the hub asks for your consent before it gives {hub_id}",
+            hint=f"`lumina get {hub_id}` downloads it{_gated(hub_id)}",
+        ) from error
     except HfHubHTTPError as error:
         raise LuminaError(
             f"the hub does not give {hub_id}: {error.response.status_code}",
@@ -187,7 +294,26 @@ def list_models() -> list[dict[str, str]]:
     return [_row(model) for model in MODELS.values()]
 
 
+def list_networks() -> list[dict[str, str]]:
+    """The named networks as a table, in the same form."""
+    return [
+        {
+            "name": name,
+            "class": network.kind,
+            "parameters": f"{network.parameters / 1e6:,.0f} M",
+            "original release": network.original,
+        }
+        for name, network in NETWORKS.items()
+    ]
+
+
 PIXELS_PER_LATENT = 8
+
+_USUAL_AUTOENCODER = 83_653_863
+"""Weights of the VAEs that released models take."""
+
+_USUAL_CHANNELS = 256
+"""Their channels where pictures are widest."""
 
 _COPIES = 4
 """Pictures of the widest channels that a decoder holds at once."""
@@ -215,20 +341,47 @@ def _row(model: Model) -> dict[str, str]:
 
 def _find_folder(name: str) -> Path | None:
     folder = Path(name)
-    if folder.is_dir():
+    if folder.exists():
         return folder
-    if folder.is_file():
-        raise LuminaError(f"{name} is a file", hint=f"give the folder that holds {INDEX}")
     if not _HUB_ID.fullmatch(name):
         raise _unknown(name)
     return _in_cache(name)
 
 
-def _in_cache(hub_id: str) -> Path | None:
+def _find_network(path: Path) -> Checkpoint:
+    """A checkpoint without a text encoder and a VAE."""
+    from lumina.checkpoints.network import find_network
+
+    config = find_network(path, {}).build().config
+    side = config["sample_size"] * PIXELS_PER_LATENT
+    return Checkpoint(
+        folder=path,
+        defaults={"size": f"{side}x{side}"},
+        is_network=True,
+        classes=config["num_classes"],
+    )
+
+
+def _footprint_of_network(path: Path) -> Footprint:
+    """Memory of a network and of a VAE as released models have it; a text encoder comes on top."""
+    from lumina.checkpoints.network import find_network
+
+    parameters = sum(weight.numel() for weight in find_network(path, {}).build().parameters())
+    return Footprint(
+        parameters=parameters + _USUAL_AUTOENCODER, numbers_per_pixel=_COPIES * _USUAL_CHANNELS
+    )
+
+
+def _in_cache(hub_id: str, file: str = INDEX) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    index = try_to_load_from_cache(hub_id, INDEX)
-    return Path(index).parent if isinstance(index, str) else None
+    path = try_to_load_from_cache(hub_id, file)
+    return Path(path).parent if isinstance(path, str) else None
+
+
+def _gated(hub_id: str) -> str:
+    page = f"https://huggingface.co/{hub_id}"
+    return f" once you accept its licence at {page} and log in with `hf auth login`"
 
 
 def _unknown(name: str) -> UnknownNameError:

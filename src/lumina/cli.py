@@ -15,10 +15,14 @@ from typing import NoReturn, get_type_hints
 import lumina
 from lumina.catalog import MODELS
 from lumina.errors import LuminaError
-from lumina.requests import TextToImage, read_setting
+from lumina.requests import ClassToImage, TextToImage, read_setting
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended: 128 and the number of the signal."""
+
+
+_REQUESTS = (TextToImage, ClassToImage)
+"""What can be asked for, as far as flags go."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +60,7 @@ def generate(options: argparse.Namespace) -> None:
     """Make pictures from prompts."""
     from lumina.generation import plan, run
 
-    known = {field.name for field in dataclasses.fields(TextToImage)}
+    known = {field.name for kind in _REQUESTS for field in dataclasses.fields(kind)}
     job = plan(
         options.prompts + _lines(options.prompt_file),
         {name: value for name, value in vars(options).items() if name in known},
@@ -84,9 +88,9 @@ def show(options: argparse.Namespace) -> None:
 
 def models(options: argparse.Namespace) -> None:
     """List the models that can be loaded."""
-    from lumina.catalog import list_models
+    from lumina.catalog import list_models, list_networks
 
-    table = list_models()
+    table = list_networks() if options.networks else list_models()
     rows = [list(table[0]), *(list(row.values()) for row in table)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -98,6 +102,30 @@ def get(options: argparse.Namespace) -> None:
     from lumina.catalog import download
 
     print(download(options.model))
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Write a network in another format."""
+    from lumina.checkpoints.convert import convert
+
+    print(
+        convert(
+            options.source,
+            options.target,
+            to=options.to,
+            dtype=options.dtype,
+            max_shard=options.max_shard,
+            force=options.force,
+        )
+    )
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """Print what a checkpoint is, without loading it."""
+    from lumina.checkpoints.description import describe, lines
+
+    facts = describe(options.path)
+    print(json.dumps(facts, indent=2) if options.json else "\n".join(lines(facts)))
 
 
 def env(options: argparse.Namespace) -> None:
@@ -165,8 +193,14 @@ def _make_parser() -> argparse.ArgumentParser:
 
     _add_generate_flags(add(generate))
     add(show).add_argument("file", type=Path, metavar="FILE", help="a PNG that lumina made")
-    add(models)
+    add(models).add_argument(
+        "--networks", action="store_true", help="the named networks of the family, without weights"
+    )
     add(get).add_argument("model", metavar="NAME|HUB_ID", help="what to download")
+    _add_convert_flags(add(convert))
+    command = add(inspect)
+    command.add_argument("path", type=Path, metavar="FILE|FOLDER", help="a network, or a pipeline")
+    command.add_argument("--json", action="store_true", help="print JSON")
     add(env)
     command = add(train)
     command.add_argument("recipe", type=Path, metavar="FILE", help="a TOML file of recipes/")
@@ -198,20 +232,22 @@ def _add_generate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE|FOLDER", help="where to write (default: here)"
     )
-    hints = get_type_hints(TextToImage)
     set_by_model = {name for model in MODELS.values() for name in model.defaults}
-    for field in dataclasses.fields(TextToImage):
-        if field.name == "prompt":
-            continue
-        facts = field.metadata
-        metavar = facts["metavar"] or "|".join(facts["choices"] or ()) or "N"
-        command.add_argument(
-            f"--{field.name}",
-            type=partial(read_setting, field, hints[field.name]),
-            default=argparse.SUPPRESS,
-            metavar=metavar,
-            help=_help(field, set_by_model=field.name in set_by_model),
-        )
+    added = {"prompt"}
+    for kind in _REQUESTS:
+        hints = get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            if field.name in added:
+                continue
+            added.add(field.name)
+            facts = field.metadata
+            command.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=partial(read_setting, field, hints[field.name]),
+                default=argparse.SUPPRESS,
+                metavar=facts["metavar"] or "|".join(facts["choices"] or ()) or "N",
+                help=_help(field, set_by_model=field.name in set_by_model),
+            )
     command.add_argument(
         "--images", type=int, default=1, metavar="N", help="pictures of each prompt (default: 1)"
     )
@@ -228,12 +264,27 @@ def _add_generate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--force", action="store_true", help="replace a file named with -o")
 
 
+def _add_convert_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, metavar="SRC", help="a network in any format")
+    command.add_argument("target", type=Path, metavar="DST", help="the file or folder to write")
+    command.add_argument(
+        "--to",
+        choices=("diffusers", "original", "single"),
+        help="the format (default: single if DST ends in .safetensors, else diffusers)",
+    )
+    command.add_argument("--dtype", metavar="bf16|fp16|fp32", help="type of the numbers")
+    command.add_argument(
+        "--max-shard", metavar="SIZE", help="largest file of a diffusers folder (default: 10GB)"
+    )
+    command.add_argument("--force", action="store_true", help="replace DST")
+
+
 def _help(field: dataclasses.Field, *, set_by_model: bool) -> str:
     facts = field.metadata
     unit = f", in {facts['unit']}" if facts["unit"] else ""
     if set_by_model:
         return f"{facts['help']}{unit} (default: what suits the model)"
-    default = "" if field.default in (None, "") else f" (default: {field.default})"
+    default = "" if field.default in (None, "", 0) else f" (default: {field.default})"
     return f"{facts['help']}{unit}{default}"
 
 
@@ -261,6 +312,10 @@ def _show_warnings() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("lumina").handlers = [handler]
+    # Where torchao is installed, diffusers imports it, and both say which kernels are not for
+    # this machine.
+    for library in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def _quiet_libraries() -> None:

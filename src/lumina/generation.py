@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import lumina
-from lumina.catalog import Footprint, find, load
-from lumina.checkpoints.folder import fingerprint
+from lumina.catalog import Checkpoint, Footprint, find, load
 from lumina.errors import LuminaError
 from lumina.media import (
     free_path,
@@ -23,13 +22,20 @@ from lumina.media import (
     slug,
     write_png,
 )
-from lumina.requests import TextToImage, check_names, nearest_size, read_size
+from lumina.requests import (
+    ClassToImage,
+    ImageRequest,
+    TextToImage,
+    check_names,
+    nearest_size,
+    read_size,
+)
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from lumina.pipelines.text_to_image import LuminaPipeline
+    from lumina.pipelines.images import ImagePipeline
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +47,7 @@ SEEDS = 2**32
 class Job:
     """Pictures to make, all by one model, and where they go."""
 
-    requests: list[TextToImage]
+    requests: list[ImageRequest]
     """Every field has the value that is used; none is left to be found."""
     model_hash: str
     output: Path
@@ -65,8 +71,8 @@ def plan(
     """Find out all that making pictures needs, and refuse what will not work.
 
     Args:
-        prompts: What to draw. An empty list is what `source` shows.
-        settings: Fields of `TextToImage` that have been chosen.
+        prompts: What to draw. An empty list is what `source` shows, or the `class_label`.
+        settings: Fields of `TextToImage` or `ClassToImage` that have been chosen.
         source: A picture whose settings hold where nothing else was chosen.
         images: Pictures of each prompt.
         output: A PNG file, or a folder. None is a new name here.
@@ -82,21 +88,20 @@ def plan(
     stored = {} if source is None else settings_of(source)
     settings = stored | dict(settings)
     checkpoint = find(settings.get("model", TextToImage.model))
+    kind, wishes = _choose_kind(prompts, settings, checkpoint)
     chosen: dict[str, Any] = (
         {"seed": secrets.randbelow(SEEDS)} | dict(checkpoint.defaults) | settings
     )
     requests = [
-        TextToImage(**chosen | {"prompt": prompt, "seed": chosen["seed"] + number})
-        for number, prompt in enumerate(
-            prompt for prompt in prompts or [stored.get("prompt", "")] for _ in range(images)
-        )
+        kind(**chosen | wish | {"seed": chosen["seed"] + number})
+        for number, wish in enumerate(wish for wish in wishes for _ in range(images))
     ]
     single = grid or len(requests) == 1
     output = _choose_output(output, requests[0], single=single, grid=grid, force=force)
     if preview is not None:
         make_folder(preview)
     requests = _choose_device(requests, checkpoint.footprint())
-    model_hash = fingerprint(checkpoint.folder)
+    model_hash = checkpoint.fingerprint()
     if source is not None and stored["model"] == settings["model"]:
         _compare_weights(source, model_hash)
     return Job(
@@ -116,7 +121,14 @@ def run(job: Job) -> Iterator[Path]:
         Each file, when it is complete.
     """
     first = job.requests[0]
-    pipeline = load(first.model, dtype=first.dtype, device=first.device)
+    pipeline = load(
+        first.model,
+        dtype=first.dtype,
+        device=first.device,
+        text_encoder=first.text_encoder if isinstance(first, TextToImage) else None,
+        vae=first.vae,
+        preset=first.preset,
+    )
     facts = {"version": lumina.__version__, "model_hash": job.model_hash}
     images = []
     for number, request in enumerate(job.requests, start=1):
@@ -132,7 +144,7 @@ def run(job: Job) -> Iterator[Path]:
         yield path
     if job.grid:
         pictures = [dataclasses.asdict(request) for request in job.requests]
-        grid = make_grid(images, [request.prompt for request in job.requests])
+        grid = make_grid(images, [_title(request) for request in job.requests])
         write_png(job.output, grid, facts | {"requests": pictures}, force=job.force)
         yield job.output
 
@@ -153,7 +165,34 @@ def settings_of(path: Path) -> dict[str, Any]:
             f"{path} is a grid of {len(record['requests'])} pictures",
             hint=f"`lumina show {path}` prints the settings of each",
         )
-    return check_names(TextToImage, record["request"])
+    stored = record["request"]
+    return check_names(ClassToImage if "class_label" in stored else TextToImage, stored)
+
+
+def _choose_kind(
+    prompts: list[str], settings: Mapping[str, Any], checkpoint: Checkpoint
+) -> tuple[type[ImageRequest], list[dict[str, Any]]]:
+    """What to ask a model for, and that of each picture which differs."""
+    label = settings.get("class_label")
+    if checkpoint.classes is None:
+        if label is not None:
+            raise LuminaError(
+                f"{checkpoint.folder} draws prompts, not classes", hint="leave --class-label out"
+            )
+        return TextToImage, [
+            {"prompt": prompt} for prompt in prompts or [settings.get("prompt", "")]
+        ]
+    if prompts or label is None:
+        raise LuminaError(
+            f"{checkpoint.folder} draws classes, not prompts",
+            hint=f"give --class-label, 0 to {checkpoint.classes - 1}, and no prompt",
+        )
+    if label >= checkpoint.classes:
+        raise LuminaError(
+            f"class_label is {label}, which is out of range",
+            hint=f"allowed: 0 to {checkpoint.classes - 1}",
+        )
+    return ClassToImage, [{"class_label": label}]
 
 
 def _compare_weights(source: Path, model_hash: str) -> None:
@@ -162,7 +201,7 @@ def _compare_weights(source: Path, model_hash: str) -> None:
 
 
 def _choose_output(
-    output: Path | None, first: TextToImage, *, single: bool, grid: bool, force: bool
+    output: Path | None, first: ImageRequest, *, single: bool, grid: bool, force: bool
 ) -> Path:
     """A file that can be written, or a folder that is there."""
     name = f"{_stem(first)}-grid.png" if grid else f"{_stem(first)}.png"
@@ -185,7 +224,7 @@ def _choose_output(
     return free_path(output / name) if grid else output
 
 
-def _choose_device(requests: list[TextToImage], footprint: Footprint) -> list[TextToImage]:
+def _choose_device(requests: list[ImageRequest], footprint: Footprint) -> list[ImageRequest]:
     """The requests with the device and dtype that will be used."""
     from lumina.devices import free_memory, pick_device, pick_dtype
 
@@ -211,24 +250,33 @@ def _refuse_too_large(size: str, needed: Callable[[str], int], available: int) -
     )
 
 
-def _stem(request: TextToImage) -> str:
-    return f"{slug(request.prompt)}-{request.seed}"
+def _title(request: ImageRequest) -> str:
+    if isinstance(request, TextToImage):
+        return request.prompt
+    return f"class {cast(ClassToImage, request).class_label}"
 
 
-def _make(pipeline: "LuminaPipeline", request: TextToImage, preview: Path | None) -> "Image":
+def _stem(request: ImageRequest) -> str:
+    return f"{slug(_title(request))}-{request.seed}"
+
+
+def _make(pipeline: "ImagePipeline", request: ImageRequest, preview: Path | None) -> "Image":
     import torch
 
     width, height = read_size(request.size)
-    watch = None if preview is None else _Preview(preview, _stem(request))
-    return pipeline(
-        prompt=request.prompt,
+    if isinstance(request, TextToImage):
+        wish = {"prompt": request.prompt, "negative_prompt": request.negative}
+    else:
+        wish = {"class_labels": cast(ClassToImage, request).class_label}
+    draw = cast(Callable[..., Any], pipeline)
+    return draw(
+        **wish,
         width=width,
         height=height,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
-        negative_prompt=request.negative,
         generator=torch.Generator().manual_seed(cast(int, request.seed)),
-        callback_on_step_end=watch,
+        callback_on_step_end=None if preview is None else _Preview(preview, _stem(request)),
         return_dict=False,
     )[0][0]
 
@@ -242,11 +290,11 @@ class _Preview:
         self.before: torch.Tensor | None = None
 
     def __call__(
-        self, pipeline: "LuminaPipeline", step: int, timestep: Any, tensors: dict[str, Any]
+        self, pipeline: "ImagePipeline", step: int, timestep: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
         x = tensors["latents"]
         if self.before is not None:
-            noise_before, noise = pipeline.scheduler.sigmas[step : step + 2].tolist()
+            noise_before, noise = _shares_of_noise(pipeline.scheduler)[step : step + 2]
             if noise == noise_before:  # the first half of a step of second order
                 return tensors
             toward_noise = (x - self.before) / (noise - noise_before)
@@ -256,3 +304,10 @@ class _Preview:
             write_png(path, images[0], {"step": step + 1}, force=True)
         self.before = x
         return tensors
+
+
+def _shares_of_noise(scheduler: Any) -> list[float]:
+    """How much noise is left before each step, and after the last."""
+    if hasattr(scheduler, "sigmas"):
+        return scheduler.sigmas.tolist()
+    return [*(scheduler.timesteps / scheduler.config.num_train_timesteps).tolist(), 0.0]

@@ -15,6 +15,9 @@ from lumina.errors import LuminaError, UnknownNameError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
+PRESETS = ("original",)
+"""Ways to sample besides that of diffusers: as the original release did."""
+
 SIZE_MULTIPLE = 16
 """Sides of a picture are multiples of this: 8 pixels a latent, 2 latents a token."""
 
@@ -55,19 +58,21 @@ def setting(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextToImage:
-    """One picture from one prompt."""
+class ImageRequest:
+    """One picture, whatever it is asked for by."""
 
-    prompt: str = setting("", "what to draw")
-    negative: str = setting("", "what to keep out of the picture", metavar="TEXT")
     model: str = setting(
-        "lumina-mini", "a name, a folder or a hub id", metavar="NAME|FOLDER|HUB_ID"
+        "lumina-mini", "a name, a folder, a file or a hub id", metavar="NAME|PATH|HUB_ID"
+    )
+    vae: str | None = setting(
+        None, "decoder of a network that comes alone (default: its usual)", metavar="NAME|FOLDER"
     )
     size: str = setting("1024x1024", "width and height", unit="pixels", metavar="WxH")
     steps: int = setting(30, "steps from noise to picture", ge=1, le=1000)
     guidance: float = setting(
         4.0, "how closely to follow the prompt; 1 turns it off", ge=1, le=20, step=0.5
     )
+    preset: str | None = setting(None, "sample as that release did", choices=PRESETS)
     seed: int | None = setting(
         None, "start of the random numbers (default: random)", ge=0, le=2**53
     )
@@ -77,8 +82,6 @@ class TextToImage:
     def __post_init__(self) -> None:
         """Refuse values that no model can work with."""
         check_settings(self)
-        if not self.prompt.strip():
-            raise LuminaError("the prompt is empty", hint='say what to draw: "a red apple"')
         width, height = read_size(self.size)
         nearest = nearest_size(width, height)
         if (width, height) != nearest:
@@ -86,6 +89,32 @@ class TextToImage:
                 f"size {self.size} is not a multiple of {SIZE_MULTIPLE} pixels on both sides",
                 hint=f"the nearest that works is {nearest[0]}x{nearest[1]}",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToImage(ImageRequest):
+    """One picture from one prompt."""
+
+    prompt: str = setting("", "what to draw")
+    negative: str = setting("", "what to keep out of the picture", metavar="TEXT")
+    text_encoder: str | None = setting(
+        None,
+        "text encoder of a network that comes alone (default: its usual)",
+        metavar="NAME|FOLDER",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse an empty prompt, and values that no model can work with."""
+        if isinstance(self.prompt, str) and not self.prompt.strip():
+            raise LuminaError("the prompt is empty", hint='say what to draw: "a red apple"')
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassToImage(ImageRequest):
+    """One picture of one class, by a model that was trained on classes."""
+
+    class_label: int = setting(0, "what to draw, by models of classes: a number from 0", ge=0)
 
 
 def read_size(text: str) -> tuple[int, int]:

@@ -10,12 +10,7 @@ import lumina
 from lumina.backbones.next_dit import NextDiT
 from lumina.training.autoencoder import to_pixels
 from lumina.training.recipes import FlowRecipe
-from lumina.training.text_to_image import (
-    PREVIEW_PROMPTS,
-    USUAL_SIDE,
-    FlowObjective,
-    start_at_identity,
-)
+from lumina.training.text_to_image import PREVIEW_PROMPTS, USUAL_SIDE, FlowObjective
 from lumina.types import Size
 from lumina.worlds.captions import stage
 from lumina.worlds.drawings import paint
@@ -30,80 +25,6 @@ def randomise(module):
             noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
             weight.copy_(0.5 * weight + 0.2 * noise)
     return module
-
-
-@pytest.fixture
-def dit():
-    """A network that is far from the identity."""
-    return randomise(
-        NextDiT(
-            sample_size=8,
-            hidden_size=24,
-            num_layers=2,
-            num_attention_heads=3,
-            num_kv_heads=1,
-            multiple_of=16,
-            cross_attention_dim=16,
-        )
-    )
-
-
-def inputs(*, batch=2):
-    generator = torch.Generator().manual_seed(0)
-    return (
-        torch.randn(batch, 4, 8, 8, generator=generator),
-        torch.rand(batch, generator=generator),
-        torch.randn(batch, 5, 16, generator=generator),
-    )
-
-
-@torch.no_grad()
-def test_at_the_start_every_block_is_the_identity(dit):
-    seen = []
-    for block in dit.layers:
-        block.register_forward_hook(lambda _, given, output: seen.append((given[0], output)))
-    dit(*inputs())
-    assert not any(torch.equal(given, output) for given, output in seen)
-    start_at_identity(dit)
-    seen.clear()
-    dit(*inputs())
-    assert len(seen) == 2
-    for given, output in seen:
-        assert given.abs().max() > 0
-        assert torch.equal(given, output)
-
-
-@torch.no_grad()
-def test_at_the_start_the_output_is_zero(dit):
-    assert dit(*inputs()).sample.abs().max() > 0
-    start_at_identity(dit)
-    assert (dit(*inputs()).sample == 0).all()
-
-
-def test_at_the_start_the_query_of_the_text_is_that_of_the_picture(dit):
-    dit.separate_queries()
-    randomise(dit.layers[0].attn2)
-    assert not dit.layers[0].shares_query
-    start_at_identity(dit)
-    for block in dit.layers:
-        assert block.shares_query
-        for own, other in (
-            (block.attn1.to_q, block.attn2.to_q),
-            (block.attn1.norm_q, block.attn2.norm_q),
-        ):
-            for name, weight in own.state_dict().items():
-                assert torch.equal(weight, other.state_dict()[name])
-
-
-def test_the_start_is_left_by_training(dit):
-    start_at_identity(dit)
-    optimizer = torch.optim.SGD(dit.parameters(), lr=0.1)
-    for _ in range(3):
-        (dit(*inputs()).sample - 1).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert dit(*inputs()).sample.abs().max() > 0
-    assert all(block.norm1.linear.weight.abs().max() > 0 for block in dit.layers)
 
 
 @pytest.fixture(scope="module")

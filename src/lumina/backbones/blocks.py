@@ -1,18 +1,34 @@
 """What all backbones share: attention with text, and the way through a stack of blocks."""
 
+import copy
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.distributed as dist
+from diffusers import ContextParallelConfig, ParallelConfig
 from diffusers.configuration_utils import ConfigMixin
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from lumina.backbones.parallel import (
+    CONTEXT_PARALLEL_PLAN,
+    check_context_parallel,
+    set_up_on_cpu,
+)
+from lumina.backbones.sharing import have_equal_weights, without_adapters
+from lumina.errors import LuminaError
 from lumina.nn.attention import Attention
 from lumina.nn.layers import RMSNorm
 from lumina.nn.rope import rotate
 from lumina.types import Attend
+
+_STARTS_AT_ZERO = ("norm1.linear", "norm_out", "caption_embedder")
+"""Modulation, output and text: layers that have no effect before the first step of training."""
 
 
 class TextKeyValue:
@@ -59,7 +75,8 @@ class BlockContext(NamedTuple):
     text: Float[Tensor, "b m e"] | None
     text_mask: Bool[Tensor, "b 1 1 m"] | None
     scale: float
-    attend: Attend
+    attend: Attend | None
+    """None: the kernel that each attention is set to."""
     balance: list[Tensor] | None
     """Where mixtures of experts put how unevenly they are used."""
 
@@ -99,13 +116,16 @@ class AttentionBlock(nn.Module):
         query = rotate(self.attn1.query(normed), context.rope)
         key, value = self.attn1.key_value(normed)
         key = rotate(key, context.rope)
-        tokens = context.attend(query, key, value, mask=context.mask, scale=context.scale)
+        attend = context.attend
+        tokens = self.attn1(
+            query, key, value, mask=context.mask, scale=context.scale, attend=attend
+        )
         if context.text is None:
             return self.attn1.to_out[0](tokens.flatten(2))
         if not self.shares_query:
             query = rotate(self.attn2.query(normed), context.rope)
         key, value = self._text_key_value(context.text, cached_text)
-        text = context.attend(query, key, value, mask=context.text_mask)
+        text = self.attn2(query, key, value, mask=context.text_mask, attend=attend)
         gate = self.gate.tanh().to(text.dtype).unsqueeze(-1)
         return self.attn2.to_out[0](torch.addcmul(tokens, gate, text).flatten(2))
 
@@ -118,17 +138,18 @@ class AttentionBlock(nn.Module):
 
     def share_query(self) -> None:
         """Make both attentions hold the same query weights, if these are equal."""
-        if self.has_text and all(_have_equal_weights(*pair) for pair in self._query_layers()):
+        if self.has_text and all(have_equal_weights(*pair) for pair in self._query_layers()):
             self._hold_same_query()
 
     def separate_query(self) -> None:
         """Give the attention to text its own copy of query weights that are shared."""
-        if not self.has_text or not self.shares_query:
+        if not self.has_text:
             return
-        for _, other in self._query_layers():
+        for own, other in self._query_layers():
             for name, weight in dict(other.named_parameters()).items():
-                copy = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
-                setattr(other, name, copy)
+                if weight is own.get_parameter(name):
+                    values = weight.detach().clone()
+                    setattr(other, name, nn.Parameter(values, requires_grad=weight.requires_grad))
 
     def _hold_same_query(self) -> None:
         for own, other in self._query_layers():
@@ -136,7 +157,8 @@ class AttentionBlock(nn.Module):
                 setattr(other, name, weight)
 
     def _query_layers(self) -> list[tuple[nn.Module, nn.Module]]:
-        return [(self.attn1.to_q, self.attn2.to_q), (self.attn1.norm_q, self.attn2.norm_q)]
+        queries = without_adapters(self.attn1.to_q), without_adapters(self.attn2.to_q)
+        return [queries, (self.attn1.norm_q, self.attn2.norm_q)]
 
     def _text_key_value(
         self, text: Float[Tensor, "b m e"], cached_text: TextKeyValue | None
@@ -148,21 +170,35 @@ class AttentionBlock(nn.Module):
         return cached_text.key_value
 
 
-class FlowTransformer(ModelMixin, ConfigMixin):
+class FlowTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
     """A stack of `AttentionBlock`s in `layers`, at home in diffusers."""
 
     _supports_gradient_checkpointing = True
+    _cp_plan = CONTEXT_PARALLEL_PLAN
     _skip_layerwise_casting_patterns = ["patch_embedder", "norm", "ffn_norm"]
+    skip_quantization = [
+        "patch_embedder",
+        "time_caption_embed",
+        "time_class_embed",
+        "norm_out",
+        "feed_forward.gate",
+        "second_forward.gate",
+    ]
+    """What a quantization config that names no modules to skip leaves as it is: what makes tokens
+    and conditions, the output, and the routers of mixtures of experts. They are small."""
 
     _gradient_checkpointing_func: Any  # None until `enable_gradient_checkpointing` sets it
 
     layers: nn.ModuleList
+    token_split: nn.Module
     gradient_checkpointing: bool
 
     def run_blocks(
         self, tokens: Float[Tensor, "b n d"], context: BlockContext, cache: StepCache | None
     ) -> Float[Tensor, "b n d"]:
         """Send tokens through all blocks."""
+        tokens, rope = self.token_split(tokens, context.rope)
+        context = context._replace(rope=rope)
         count = len(self.layers)
         learning = torch.is_grad_enabled()
         cached_texts = [None] * count if cache is None or learning else cache.blocks(count)
@@ -174,6 +210,53 @@ class FlowTransformer(ModelMixin, ConfigMixin):
                 tokens = block(*arguments)
         return tokens
 
+    def enable_cache(self, config: Any) -> None:
+        """Leave out some of the work of later steps, as diffusers' step caches do.
+
+        What a cache remembers is kept on the model: draw one batch at a time.
+
+        Raises:
+            LuminaError: If the cache cannot work on this model.
+            ValueError: If another cache is enabled, or `config` is none of diffusers'.
+        """
+        from lumina.backbones.caching import fit_cache
+
+        is_parallel = self._parallel_config is not None
+        super().enable_cache(fit_cache(config, self.layers, is_parallel=is_parallel))
+
+    def step_context(
+        self, step: int, *, steps: int, time: Float[Tensor, ""]
+    ) -> AbstractContextManager[None]:
+        """Tell a step cache, if one is enabled, at which step the calls inside are.
+
+        The first step of a sample forgets the sample before, however that ended.
+        """
+        if not self.is_cache_enabled:
+            return nullcontext()
+        if step == 0:
+            self._reset_stateful_cache()
+        return self.cache_context(
+            "velocity", step_index=step, num_inference_steps=steps, sigma=1 - time.item()
+        )
+
+    def enable_parallelism(self, *, config: Any, cp_plan: Any = None) -> None:
+        """Share the tokens of each sample among processes, as diffusers does, or round a ring.
+
+        Raises:
+            LuminaError: If the model cannot be shared in this way.
+        """
+        context = getattr(config, "context_parallel_config", config)
+        if isinstance(context, ContextParallelConfig):
+            heads = self.config["num_attention_heads"]
+            check_context_parallel(context, heads=heads, cache=self._cache_config)
+        super().enable_parallelism(config=config, cp_plan=cp_plan)
+
+    def _resolve_parallel_config(self, config: Any) -> ParallelConfig:
+        if torch.accelerator.device_count() or not dist.is_initialized():
+            return super()._resolve_parallel_config(config)
+        self._parallel_config = set_up_on_cpu(config)
+        return self._parallel_config
+
     def share_queries(self) -> None:
         """In each block, make both attentions hold the same query weights, if these are equal."""
         for block in self._blocks():
@@ -183,6 +266,25 @@ class FlowTransformer(ModelMixin, ConfigMixin):
         """In each block, give each attention its own query weights, so that they can differ."""
         for block in self._blocks():
             block.separate_query()
+
+    def start_at_identity(self) -> None:
+        """Draw new weights: each block passes tokens through, and the output is zero.
+
+        Source:
+            `initialize_weights` in lumina_next_t2i/models/model.py of the original code.
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                if any(part in name for part in _STARTS_AT_ZERO):
+                    nn.init.zeros_(module.weight)
+                elif "timestep_embedder" in name:
+                    nn.init.normal_(module.weight, std=0.02)
+                else:
+                    nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
 
     def embed_condition(
         self,
@@ -209,18 +311,47 @@ class FlowTransformer(ModelMixin, ConfigMixin):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """Load as every diffusers model loads, and share queries wherever the weights allow."""
+        if kwargs.get("quantization_config") is not None:
+            config = kwargs["quantization_config"]
+            kwargs["quantization_config"] = _with_skipped(config, cls.skip_quantization)
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.share_queries()
         return loaded
 
     def save_pretrained(self, *args, **kwargs) -> None:
-        """Save as every diffusers model saves, both query weights of each block included."""
+        """Save as every diffusers model saves, both query weights of each block included.
+
+        Raises:
+            LuminaError: If there are adapters, with which no model could be loaded.
+        """
+        if getattr(self, "peft_config", None):
+            raise LuminaError(
+                f"{type(self).__name__} has the adapters {', '.join(self.peft_config)}",
+                hint="save those with `save_lora_weights`, or call `fuse_lora` to keep what they"
+                " do; then `unload_lora_weights`, and save the model",
+            )
         self.separate_queries()  # safetensors refuses weights that share memory
         try:
             super().save_pretrained(*args, **kwargs)
         finally:
             self.share_queries()
+
+    def fuse_lora(self, *args, **kwargs) -> None:
+        """Fuse as every diffusers model does, where two queries that are shared would differ."""
+        self.separate_queries()
+        super().fuse_lora(*args, **kwargs)
+
+    def unload_lora(self) -> None:
+        """Take all adapters out, and share queries wherever the weights allow."""
+        super().unload_lora()
+        self.share_queries()
+
+    def delete_adapters(self, adapter_names: list[str] | str) -> None:
+        """Delete adapters, and with the last one the layers that wrap the model's own."""
+        super().delete_adapters(adapter_names)
+        if not getattr(self, "peft_config", None):
+            self.unload_lora()
 
     def _blocks(self) -> Iterator[AttentionBlock]:
         return cast(Iterator[AttentionBlock], iter(self.layers))
@@ -263,11 +394,10 @@ def _share_queries_after_load(model: FlowTransformer, *_) -> None:
     model.share_queries()
 
 
-def _have_equal_weights(own: nn.Module, other: nn.Module) -> bool:
-    pairs = zip(own.parameters(), other.parameters(), strict=True)
-    return all(_is_plain(a) and _is_plain(b) and torch.equal(a, b) for a, b in pairs)
-
-
-def _is_plain(weight: nn.Parameter) -> bool:
-    """Whether a weight is neither quantized, nor sharded, nor without values."""
-    return type(weight) is nn.Parameter and type(weight.data) is Tensor and not weight.is_meta
+def _with_skipped(config: Any, modules: list[str]) -> Any:
+    """A quantization config that leaves modules as they are, if it names none itself."""
+    config = copy.copy(config)
+    for name in ("modules_to_not_convert", "llm_int8_skip_modules"):
+        if getattr(config, name, ()) is None:
+            setattr(config, name, list(modules))
+    return config

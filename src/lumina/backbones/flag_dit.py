@@ -21,7 +21,8 @@ from lumina.backbones.blocks import (
     check_heads,
 )
 from lumina.backbones.packing import pack, unpack
-from lumina.nn.attention import fused_attend, proportional_scale
+from lumina.backbones.parallel import TokenSplit
+from lumina.nn.attention import proportional_scale
 from lumina.nn.layers import (
     FeedForward,
     ModulatedOutput,
@@ -175,12 +176,14 @@ class FlagDiT(FlowTransformer):
             )
             for _ in range(num_layers)
         )
+        self.token_split = TokenSplit()
         self.norm_out = ModulatedOutput(
             hidden_size,
             condition_width=condition_width,
             out_width=patch_size * patch_size * self.out_channels,
             has_shift=True,
         )
+        self.start_at_identity()
         self.share_queries_after_loading()
 
     def forward(
@@ -235,7 +238,7 @@ class FlagDiT(FlowTransformer):
             text=text,
             text_mask=text_mask,
             scale=proportional_scale(self.head_dim, tokens=tokens.shape[1], base=base),
-            attend=attend or fused_attend,
+            attend=attend,
             balance=None,
         )
         values = self.norm_out(self.run_blocks(tokens, context, cache), context.condition)

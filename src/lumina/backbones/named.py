@@ -117,7 +117,7 @@ NETWORKS = {
 """Every named size of the original release. "3b" has 4 billion weights, as "2b" has 1.6 to 2."""
 
 
-def build(name: str, **config: Any) -> "FlowTransformer":
+def build_backbone(name: str, **config: Any) -> "FlowTransformer":
     """Make a network of the family with new weights.
 
     Args:

@@ -10,18 +10,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lumina.checkpoints.headers import AGAIN, read_header, refuse_pointer
+from lumina.checkpoints.shapes import Differences, Shapes, listed
 from lumina.errors import LuminaError
 
 INDEX = "model_index.json"
 PARTS = ("transformer", "vae", "text_encoder")
-PIPELINES = ("LuminaPipeline", "LuminaText2ImgPipeline")
+"""Models that a pipeline may have."""
 
-Shapes = dict[str, tuple[int, ...]]
+OPENED_BY_US = " (open it with lumina.load)"
+"""What stands behind a class name that diffusers lacks, since it shows the name in its error."""
 
-_NAMED = 3
+_OF_TEXT = (*PARTS, "scheduler", "tokenizer")
+PIPELINES = {
+    "LuminaPipeline": _OF_TEXT,
+    "LuminaText2ImgPipeline": _OF_TEXT,
+    "OriginalLuminaPipeline": _OF_TEXT,
+    "LuminaFlagPipeline": _OF_TEXT,
+    "LuminaClassPipeline": ("transformer", "vae", "scheduler"),
+}
+"""Pipelines that can be loaded, and the folders that each has."""
+
 _SAMPLES = 16
 _SAMPLE_BYTES = 1 << 16
-_AGAIN = "copy the checkpoint again, or run `lumina get` again if it came from the hub"
 
 
 def check_folder(folder: Path) -> None:
@@ -32,21 +43,28 @@ def check_folder(folder: Path) -> None:
             missing or damaged, or tensors are missing, left over or of another shape.
     """
     index = read_index(folder)
-    for part in (*PARTS, "scheduler", "tokenizer"):
+    parts = PIPELINES[index["_class_name"]]
+    for part in parts:
         if not (folder / part).is_dir():
-            raise LuminaError(f"{folder} has no folder {part}", hint=_AGAIN)
-    for part in ("scheduler", "tokenizer"):
-        files = list((folder / part).glob("*.json"))
-        if not files:
-            raise LuminaError(f"{folder / part} is empty", hint=_AGAIN)
-        for file in files:
-            _read_json(file)
-    for part in PARTS:
+            raise LuminaError(f"{folder} has no folder {part}", hint=AGAIN)
+    for part in parts:
+        if part not in PARTS:
+            _check_settings(folder / part)
+            continue
         config = read_config(folder / part)
         found = read_shapes(folder / part)
         # Quantized tensors, and pickled ones, are for their own loaders to judge.
         if found and "quantization_config" not in config:
-            _compare(folder / part, found, _expected(part, folder / part, index[part]))
+            expected = expected_shapes(folder / part, index[part])
+            compare(folder / part, found, expected).refuse(str(folder / part), hint=AGAIN)
+
+
+def _check_settings(folder: Path) -> None:
+    files = list(folder.glob("*.json"))
+    if not files:
+        raise LuminaError(f"{folder} is empty", hint=AGAIN)
+    for file in files:
+        read_json(file)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -60,19 +78,20 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"{folder} is no checkpoint: it has no {INDEX}",
             hint="give the folder that `save_pretrained` wrote",
         )
-    index = _read_json(folder / INDEX)
-    kind = index.get("_class_name")
+    index = read_json(folder / INDEX)
+    kind = index["_class_name"] = str(index.get("_class_name")).removesuffix(OPENED_BY_US)
     if kind not in PIPELINES:
         raise LuminaError(
-            f"{folder} holds a {kind}, not a {PIPELINES[0]}",
-            hint=f"diffusers.{kind}.from_pretrained may load it",
+            f"{folder} holds a {kind}, not one of {', '.join(PIPELINES)}",
+            hint=f"`lumina.load` loads those alone; `diffusers.{kind}` may load it",
         )
-    if missing := [part for part in PARTS if not _names_a_class(index.get(part))]:
-        raise LuminaError(f"{folder / INDEX} names no {_list(missing)}", hint=_AGAIN)
+    parts = [part for part in PIPELINES[kind] if part in PARTS]
+    if missing := [part for part in parts if not _names_a_class(index.get(part))]:
+        raise LuminaError(f"{folder / INDEX} names no {listed(missing)}", hint=AGAIN)
     return index
 
 
-def read_shapes(folder: Path) -> Shapes:
+def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of one model, from the headers of its files.
 
     Returns:
@@ -81,18 +100,17 @@ def read_shapes(folder: Path) -> Shapes:
     Raises:
         LuminaError: If a file is missing or damaged.
     """
-    shapes: Shapes = {}
+    shapes = {}
     for file in weight_files(folder):
-        if not file.is_file():
-            raise LuminaError(f"{file} is missing", hint=_AGAIN)
+        refuse_pointer(file)
         if file.suffix == ".safetensors":
-            shapes |= _read_header(file)
+            shapes |= {name: entry.shape for name, entry in read_header(file).entries.items()}
     return shapes
 
 
 def count_parameters(folder: Path) -> int:
     """How many numbers the weights of all parts of a checkpoint are."""
-    shapes = (shape for part in PARTS for shape in read_shapes(folder / part).values())
+    shapes = (shape for part in _parts(folder) for shape in read_shapes(folder / part).values())
     return sum(map(math.prod, shapes))
 
 
@@ -102,7 +120,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         LuminaError: If it is missing or damaged.
     """
-    return _read_json(folder / "config.json")
+    return read_json(folder / "config.json")
 
 
 def read_setting_of(folder: Path, name: str) -> Any:
@@ -113,7 +131,7 @@ def read_setting_of(folder: Path, name: str) -> Any:
     """
     config = read_config(folder)
     if name not in config:
-        raise LuminaError(f"{folder / 'config.json'} has no {name}", hint=_AGAIN)
+        raise LuminaError(f"{folder / 'config.json'} has no {name}", hint=AGAIN)
     return config[name]
 
 
@@ -128,11 +146,11 @@ def weight_files(folder: Path) -> list[Path]:
             file = folder / f"{name}{suffix}"
             index = folder / f"{file.name}.index.json"
             if index.is_file():
-                parts = _read_json(index)["weight_map"].values()
+                parts = read_json(index)["weight_map"].values()
                 return [folder / part for part in sorted(set(parts))]
             if file.is_file():
                 return [file]
-    raise LuminaError(f"{folder} has no weights", hint=_AGAIN)
+    raise LuminaError(f"{folder} has no weights", hint=AGAIN)
 
 
 def fingerprint(folder: Path) -> str:
@@ -141,43 +159,56 @@ def fingerprint(folder: Path) -> str:
     They depend on the size of each weight file and on samples along it, so that ten gigabytes
     take no longer than ten megabytes.
     """
+    files = [(part, file) for part in _parts(folder) for file in weight_files(folder / part)]
+    return fingerprint_of({f"{part}/{file.name}": file for part, file in files})
+
+
+def fingerprint_of(files: Mapping[str, Path]) -> str:
+    """The same for files, each with a name that counts too."""
     digest = hashlib.sha256()
-    for part in PARTS:
-        for file in weight_files(folder / part):
-            size = file.stat().st_size
-            digest.update(f"{part}/{file.name}:{size}".encode())
-            with file.open("rb") as stream:
-                for sample in range(_SAMPLES):
-                    stream.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
-                    digest.update(stream.read(_SAMPLE_BYTES))
+    for name, file in files.items():
+        size = file.stat().st_size
+        digest.update(f"{name}:{size}".encode())
+        with file.open("rb") as stream:
+            for sample in range(_SAMPLES):
+                stream.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
+                digest.update(stream.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:12]
+
+
+def _parts(folder: Path) -> list[str]:
+    return [part for part in PARTS if (folder / part).is_dir()]
 
 
 def _names_a_class(source: Any) -> bool:
     return isinstance(source, list) and len(source) == 2 and all(source)
 
 
-def _expected(part: str, folder: Path, source: list[str]) -> Shapes:
+def expected_shapes(folder: Path, source: list[str]) -> Shapes:
     """Shapes of a model that is built, without memory for its weights, from its configuration.
+
+    Args:
+        folder: The folder of the model.
+        source: Library and class of the model.
 
     Raises:
         LuminaError: If no model can be built from it.
     """
     try:
-        return _build(part, folder, source)
+        return _build(folder, source)
     except Exception as error:  # whatever the libraries' constructors raise at wrong values
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise LuminaError(
-            f"{folder / 'config.json'} describes no {source[1]}: {reason[0]}", hint=_AGAIN
+            f"{folder / 'config.json'} describes no {source[1]}: {reason[0]}", hint=AGAIN
         ) from error
 
 
-def _build(part: str, folder: Path, source: list[str]) -> Shapes:
+def _build(folder: Path, source: list[str]) -> Shapes:
     import diffusers
     import torch
     import transformers
 
-    from lumina.backbones.next_dit import NextDiT
+    from lumina.checkpoints.kinds import KINDS
 
     library, name = source
     with torch.device("meta"):
@@ -185,59 +216,32 @@ def _build(part: str, folder: Path, source: list[str]) -> Shapes:
             config = transformers.AutoConfig.from_pretrained(folder)
             model = getattr(transformers, name)(config)
         else:
-            kind: Any = NextDiT if part == "transformer" else getattr(diffusers, name)
+            kind: Any = KINDS.get(name) or getattr(diffusers, name)
             model = kind.from_config(read_config(folder))
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def _compare(folder: Path, found: Shapes, expected: Shapes) -> None:
+def compare(folder: Path, found: Shapes, expected: Shapes) -> Differences:
+    """Compare the shapes of one model with those that its configuration describes."""
     if folder.name == "text_encoder":
         # A file of a whole language model is read as one of its encoder, without the head.
         found = {name.removeprefix("model."): shape for name, shape in found.items()}
         found = {name: shape for name, shape in found.items() if name in expected}
-    if missing := [name for name in expected if name not in found]:
-        raise LuminaError(f"{folder} lacks {_list(missing)}", hint=_AGAIN)
-    if unexpected := [name for name in found if name not in expected]:
-        raise LuminaError(
-            f"{folder} has {_list(unexpected)}, which its configuration does not describe",
-            hint="config.json and the weights must come from the same model",
-        )
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise LuminaError(
-                f"{folder}: {name} has the shape {list(found[name])}, not {list(shape)}",
-                hint="config.json and the weights must come from the same model",
-            )
+    return Differences.between(found, expected)
 
 
-def _read_header(file: Path) -> Shapes:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = stream.read(length) if length <= size else b""
-    try:
-        tensors: Mapping[str, Any] = json.loads(header)
-    except ValueError:
-        raise LuminaError(f"{file} is damaged", hint=_AGAIN) from None
-    tensors = {name: facts for name, facts in tensors.items() if name != "__metadata__"}
-    end = 8 + length + max((facts["data_offsets"][1] for facts in tensors.values()), default=0)
-    if size < end:
-        raise LuminaError(f"{file} is cut off: {size:,} of {end:,} bytes", hint=_AGAIN)
-    return {name: tuple(facts["shape"]) for name, facts in tensors.items()}
+def read_json(file: Path) -> dict[str, Any]:
+    """An object that a file holds.
 
-
-def _read_json(file: Path) -> dict[str, Any]:
+    Raises:
+        LuminaError: If the file cannot be read, or holds anything else.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise LuminaError(f"cannot read {file}: {error.strerror}", hint=_AGAIN) from error
+        raise LuminaError(f"cannot read {file}: {error.strerror}", hint=AGAIN) from error
     except ValueError:
-        raise LuminaError(f"{file} is damaged: not JSON", hint=_AGAIN) from None
+        raise LuminaError(f"{file} is damaged: not JSON", hint=AGAIN) from None
     if not isinstance(content, dict):
-        raise LuminaError(f"{file} is damaged: not an object", hint=_AGAIN)
+        raise LuminaError(f"{file} is damaged: not an object", hint=AGAIN)
     return content
-
-
-def _list(names: list[str]) -> str:
-    named = ", ".join(names[:_NAMED])
-    return named if len(names) <= _NAMED else f"{named} and {len(names) - _NAMED} more tensors"

@@ -4,9 +4,12 @@ Ours are those of diffusers' port of Next-DiT, for all backbones.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from torch import Tensor
+from lumina.checkpoints.shapes import Shapes
+
+W = TypeVar("W")  # a tensor, or what stands for one
 
 # Each row: how the original code calls a part, and how we do. Read from the top, the first that
 # fits a name counts. "#" stands for a number.
@@ -72,9 +75,6 @@ COPIES = ("to_q.", "norm_q.")
 """Ours holds a second copy of these under `attn2`, as diffusers' port does."""
 
 
-Shapes = Mapping[str, Sequence[int]]
-
-
 def table(shapes: Shapes) -> dict[str, str]:
     """Our name of each weight of an original checkpoint.
 
@@ -92,28 +92,93 @@ def table(shapes: Shapes) -> dict[str, str]:
     return {name: ours for name, ours in found.items() if ours is not None}
 
 
-def from_original(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_original(weights: Mapping[str, W]) -> dict[str, W]:
     """Weights of an original checkpoint under our names.
+
+    Args:
+        weights: Tensors, or anything else that has a `shape`.
 
     Raises:
         KeyError: If a name belongs to no model of the family.
     """
-    names = table({name: weight.shape for name, weight in weights.items()})
-    found = {ours: weights[name] for name, ours in names.items()}
-    if any(".attn2." in name for name in found):
-        copied = [name for name in found if any(part in name for part in COPIES)]
-        found |= {name.replace(".attn1.", ".attn2."): found[name] for name in copied}
-    return found
+    names = table({name: _shape(weight) for name, weight in weights.items()})
+    return with_copies({ours: weights[name] for name, ours in names.items()})
 
 
-def to_original(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+def with_copies(weights: Mapping[str, W]) -> dict[str, W]:
+    """Add the second copies of queries that a model of text has, where they are missing."""
+    if not any(".attn2." in name for name in weights):
+        return dict(weights)
+    copied = [name for name in weights if ".attn1." in name and is_copied(name)]
+    copies = {name.replace(".attn1.", ".attn2."): weights[name] for name in copied}
+    return copies | dict(weights)
+
+
+def is_copied(name: str) -> bool:
+    """Whether a weight of ours is of those that both attentions of a block hold."""
+    return any(f".{part}" in name for part in COPIES)
+
+
+def is_copy(name: str) -> bool:
+    """Whether a weight of ours is the second copy of queries, which the original does not have."""
+    return ".attn2." in name and is_copied(name)
+
+
+def to_original(weights: Mapping[str, W], names: Mapping[str, str]) -> dict[str, W]:
     """Weights under our names as the original checkpoint has them.
 
     Args:
         weights: Weights of a model of ours.
-        names: What `table` gave for the checkpoint, or one of the same model.
+        names: What `table` gave for the checkpoint, or `original_names` for the model.
     """
     return {name: weights[ours] for name, ours in names.items()}
+
+
+def original_names(shapes: Shapes) -> dict[str, str]:
+    """Our name of each weight that the original checkpoint of a model of ours has.
+
+    Args:
+        shapes: Names and shapes of all weights of the model.
+
+    Raises:
+        KeyError: If the original release has no place for a weight.
+    """
+    rows = COMMON + _rows_of_ours(shapes)
+    if "layers.0.second_norm2.weight" in shapes:
+        # Here the first feed-forward network is not the only one, and is called after the time.
+        single = ("layers.#.feed_forward.", "layers.#.ffn_norm.")
+        rows = tuple(row for row in rows if not row[0].startswith(single))
+    back = tuple((ours, theirs) for theirs, ours in rows)
+    sound = tuple((image, sound) for sound, image in SOUND) if is_of_sound(shapes) else ()
+    names = {}
+    for ours in shapes:
+        if is_copy(ours):
+            continue
+        name = _apply(back, ours)
+        if name is None:
+            raise KeyError(ours)
+        names[_apply(sound, name) or name] = ours
+    return names
+
+
+def is_of_sound(shapes: Shapes) -> bool:
+    """Whether a model reads sound: of the models of text, only those never pad."""
+    return "layers.0.gate" in shapes and "pad_token" not in shapes
+
+
+def _rows_of_ours(shapes: Shapes) -> tuple[tuple[str, str], ...]:
+    """What `_rows` gives, told by our names."""
+    has_before, has_after = (
+        f"layers.0.{name}.weight" in shapes for name in ("norm1.norm", "norm2")
+    )
+    kind = TEXT if "layers.0.gate" in shapes else CLASSES
+    if has_before and has_after:
+        return kind + NORMS_AROUND
+    return kind + (NORMS_AFTER if has_after else NORMS_BEFORE)
+
+
+def _shape(weight: Any) -> tuple[int, ...]:
+    return tuple(weight.shape)
 
 
 def _rows(shapes: Shapes) -> tuple[tuple[str, str], ...]:

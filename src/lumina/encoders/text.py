@@ -13,6 +13,9 @@ _log = logging.getLogger(__name__)
 TOKENS_MULTIPLE = 8
 """Texts are padded to a multiple of this, so that few lengths occur (diffusers' choice)."""
 
+PLACE = "{prompt}"
+"""Where a prompt template has the prompt."""
+
 FEATURE_LAYER = -2
 """Lumina checkpoints are trained on what enters the last layer, before the final norm."""
 
@@ -23,6 +26,7 @@ def encode_texts(
     text_encoder: PreTrainedModel,
     *,
     max_tokens: int,
+    layer: int = FEATURE_LAYER,
     device: torch.device | str | None = None,
 ) -> tuple[Float[Tensor, "b m d"], Int[Tensor, "b m"]]:
     """Encode texts to features, all padded to one length.
@@ -31,19 +35,28 @@ def encode_texts(
         texts: Any number of texts. One that occurs several times is encoded once.
         tokenizer: It decides on which side texts are padded.
         text_encoder: Any causal model that can return its hidden states.
-        max_tokens: Where longer texts are cut, with a warning that shows what is lost.
+        max_tokens: Where longer texts are cut, with a warning that shows what is lost. They are
+            cut sooner where the tokenizer's own `model_max_length` is less.
+        layer: Which hidden states the features are: -1 for those after the last layer and its
+            norm, -2 for those before both.
         device: Where the features are computed and stay.
 
     Returns:
         The features, in the dtype of the text encoder, and a mask that is 1 where they count.
     """
     different = list(dict.fromkeys(texts))
+    max_tokens = min(max_tokens, tokenizer.model_max_length)
     ids, mask = _tokenize(different, tokenizer, max_tokens=max_tokens)
     ids, mask = ids.to(device), mask.to(device)
     states = text_encoder(ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
-    features = states.hidden_states[FEATURE_LAYER].to(device, text_encoder.dtype)
+    features = states.hidden_states[layer].to(device, text_encoder.dtype)
     order = torch.tensor([different.index(text) for text in texts], device=features.device)
     return features[order], mask[order]
+
+
+def fill_template(template: str, text: str) -> str:
+    """A text as a prompt template has it; an empty text, which asks for nothing, stays empty."""
+    return template.replace(PLACE, text) if text else text
 
 
 def pad_features(

@@ -27,7 +27,8 @@ def guide(velocity: Velocity, guidance: float, *, channels: int | None = None) -
     """
 
     def guided(x: Float[Tensor, "b c *grid"], t: Float[Tensor, ""]) -> Float[Tensor, "b c *grid"]:
-        return _steer(*velocity(torch.cat([x, x]), t).chunk(2), guidance, channels)
+        toward, away = velocity(torch.cat([x, x]), t).chunk(2)
+        return _steer(toward, away, guidance, channels)
 
     return guided
 

@@ -3,9 +3,14 @@
 import math
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers import ParallelConfig
+from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from lumina.nn.ring import ring_attend
+from lumina.types import Attend
 
 
 def fused_attend(
@@ -13,14 +18,31 @@ def fused_attend(
     key: Float[Tensor, "b m g k"],
     value: Float[Tensor, "b m g k"],
     *,
-    mask: Bool[Tensor, "b 1 #n m"] | None = None,
+    mask: Bool[Tensor, "b 1 #n all"] | None = None,
     scale: float | None = None,
+    backend: AttentionBackendName | None = None,
+    parallel: ParallelConfig | None = None,
 ) -> Float[Tensor, "b n h k"]:
-    """Attend with the kernel that `set_attention_backend` chose: the default `Attend`."""
+    """Attend with a kernel of diffusers: an `Attend`.
+
+    Args:
+        query: As in `Attend`.
+        key: As in `Attend`.
+        value: As in `Attend`.
+        mask: As in `Attend`; of the tokens of all processes.
+        scale: As in `Attend`.
+        backend: The kernel; where it takes no mask and there is one, PyTorch's own. None takes
+            the one in use everywhere.
+        parallel: How processes share the tokens. None: each has them all.
+    """
+    if mask is not None and backend is not None and not _takes_masks(backend):
+        backend = AttentionBackendName.NATIVE
     repeats = query.shape[2] // key.shape[2]
     # On CUDA no fused kernel takes grouped heads in float32 or beside a mask: PyTorch would fall
     # back to one that keeps all scores in memory.
     can_group = mask is None and (query.device.type == "cpu" or query.dtype != torch.float32)
+    # Diffusers does not share grouped heads among processes.
+    can_group = can_group and parallel is None
     # A branch, since a compiler that does not know the number of heads has no bool to pass on.
     is_grouped = False
     if repeats > 1:
@@ -29,8 +51,20 @@ def fused_attend(
         else:
             key, value = (x.repeat_interleave(repeats, dim=2) for x in (key, value))
     return dispatch_attention_fn(
-        query, key, value, attn_mask=mask, scale=scale, enable_gqa=is_grouped
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        scale=scale,
+        enable_gqa=is_grouped,
+        backend=backend,
+        parallel_config=parallel,
     )
+
+
+def _takes_masks(backend: AttentionBackendName) -> bool:
+    name = backend.value
+    return "varlen" in name or not any(kind in name for kind in ("flash", "sage", "aiter", "xla"))
 
 
 def plain_attend(
@@ -82,8 +116,58 @@ def proportional_scale(head_width: int, *, tokens: int, base: int | None) -> flo
     return plain * math.sqrt(math.log(tokens, base))
 
 
-class Attention(nn.Module):
-    """Projections of an attention: queries from tokens, keys and values from any source."""
+class Kernel:
+    """The `Attend` of one attention, as diffusers' switches set it: its "processor" there.
+
+    `set_attention_backend` and `enable_parallelism` write into these attributes.
+    """
+
+    _attention_backend: AttentionBackendName | None = None
+
+    def __call__(
+        self,
+        query: Float[Tensor, "b n h k"],
+        key: Float[Tensor, "b m g k"],
+        value: Float[Tensor, "b m g k"],
+        *,
+        mask: Bool[Tensor, "b 1 #n m"] | None = None,
+        scale: float | None = None,
+    ) -> Float[Tensor, "b n h k"]:
+        """Attend, as an `Attend` does."""
+        backend = self._attention_backend
+        return fused_attend(query, key, value, mask=mask, scale=scale, backend=backend)
+
+
+class SharedKernel(Kernel):
+    """A `Kernel` for tokens that processes may share: each has some of them, and all text."""
+
+    _parallel_config: ParallelConfig | None = None
+
+    def __call__(
+        self,
+        query: Float[Tensor, "b n h k"],
+        key: Float[Tensor, "b m g k"],
+        value: Float[Tensor, "b m g k"],
+        *,
+        mask: Bool[Tensor, "b 1 #n all"] | None = None,
+        scale: float | None = None,
+    ) -> Float[Tensor, "b n h k"]:
+        """Attend to the tokens of all processes; `mask` is for all of them."""
+        parallel = self._parallel_config
+        context = None if parallel is None else parallel.context_parallel_config
+        if context is not None and context.ulysses_degree == 1:
+            ring = ring_attend(context._ring_mesh.get_group())
+            return ring(query, key, value, mask=mask, scale=scale)
+        backend = self._attention_backend
+        return fused_attend(
+            query, key, value, mask=mask, scale=scale, backend=backend, parallel=parallel
+        )
+
+
+class Attention(nn.Module, AttentionModuleMixin):
+    """Attention with its projections: queries from tokens, keys and values from any source."""
+
+    _supports_qkv_fusion = False
 
     def __init__(
         self,
@@ -97,6 +181,8 @@ class Attention(nn.Module):
     ):
         super().__init__()
         self.heads, self.kv_heads = heads, kv_heads
+        self.is_cross_attention = source_width is not None
+        self.processor = Kernel() if self.is_cross_attention else SharedKernel()
         kv_width = width // heads * kv_heads
         self.to_q = nn.Linear(width, width, bias=False)
         self.to_k = nn.Linear(source_width or width, kv_width, bias=False)
@@ -105,6 +191,25 @@ class Attention(nn.Module):
         self.norm_k = nn.LayerNorm(kv_width) if qk_norm else nn.Identity()
         if has_output:
             self.to_out = nn.ModuleList([nn.Linear(width, width, bias=False)])
+
+    def forward(
+        self,
+        query: Float[Tensor, "b n h k"],
+        key: Float[Tensor, "b m g k"],
+        value: Float[Tensor, "b m g k"],
+        *,
+        mask: Bool[Tensor, "b 1 #n all"] | None = None,
+        scale: float | None = None,
+        attend: Attend | None = None,
+    ) -> Float[Tensor, "b n h k"]:
+        """Attend by `attend`, or by the kernel that diffusers' switches chose.
+
+        A call of the module, so that diffusers' hooks on attention see it.
+        """
+        return (attend or self.processor)(query, key, value, mask=mask, scale=scale)
+
+    def set_use_memory_efficient_attention_xformers(self, *_: object) -> None:
+        """Leave the kernel as it is; `set_attention_backend("xformers")` takes that of xformers."""
 
     def query(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n h k"]:
         """Queries, normalised over all heads together."""

@@ -1,5 +1,7 @@
 """Rotary positions on grids of frames, rows and columns."""
 
+import math
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -20,6 +22,7 @@ def rope_table(
     theta: float = 10000.0,
     linear: float = 1.0,
     ntk: float = 1.0,
+    floor: float | None = None,
 ) -> Float[Tensor, "n half 2"]:
     """Cosine and sine of the angles by which `rotate` turns the channels of each token.
 
@@ -31,6 +34,7 @@ def rope_table(
         theta: How much slower the last frequency of an axis turns than the first.
         linear: Divides the positions, to fit a larger grid in the range known from training.
         ntk: Multiplies `theta`, which stretches low frequencies and keeps high ones.
+        floor: Keeps frequencies from falling below those that `linear=floor` gives.
 
     Source:
         Lumina-Next, arXiv:2406.18583, section 2.2. Two axes give the table of diffusers'
@@ -41,9 +45,42 @@ def rope_table(
     slowness = [2 * turn / count for turn, count in zip(turns, channels, strict=True)]
     owners = [torch.full_like(turn, axis) for axis, turn in enumerate(turns)]
     order = torch.cat(turns).argsort(stable=True)
-    frequencies = 1 / (theta * ntk) ** torch.cat(slowness)[order] / linear
+    slow = torch.cat(slowness)[order]
+    frequencies = 1 / (theta * ntk) ** slow / linear
+    if floor is not None:
+        frequencies = frequencies.maximum(1 / theta**slow / floor)
     angles = positions[:, torch.cat(owners)[order]] * frequencies
     return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+
+def frequency_aware_ntk(scale: float, *, length: float, theta: float = 10000.0) -> float:
+    """Factor `ntk` that fits the wave which is as long as the trained grid, and slower ones more.
+
+    Args:
+        scale: How many times longer an axis is than in training.
+        length: Tokens of an axis in training, above 2 pi.
+        theta: As in `rope_table`.
+
+    Source:
+        Frequency-aware scaled RoPE of Lumina-Next, arXiv:2406.18583, section 2.3, which goes with
+        `floor=scale`; the original code (`ntk_v2` in visual_anagrams/models/nextdit.py) has none.
+    """
+    return scale ** (math.log(theta) / math.log(length / (2 * math.pi)))
+
+
+def time_aware_ntk(scale: float, time: float, *, head_width: int) -> float:
+    """Factor `ntk` that goes from linear interpolation at noise to NTK scaling at data.
+
+    Args:
+        scale: How many times longer an axis is than in training.
+        time: Between 0 (noise) and 1 (data).
+        head_width: Channels of a head.
+
+    Source:
+        Time-aware scaled RoPE of Lumina-Next, arXiv:2406.18583, section 2.3, which goes with
+        `floor=scale` (`ntk_v3` in visual_anagrams/models/nextdit.py of the original code).
+    """
+    return scale ** (head_width / (time * (head_width - 1) + 1))
 
 
 def crop_rope_table(

@@ -4,7 +4,27 @@ from typing import Any
 
 from torch import Tensor
 
+from lumina.errors import LuminaError
 from lumina.requests import SIZE_MULTIPLE
+
+
+def text_width(transformer: Any, text_encoder: Any) -> None:
+    """Refuse a text encoder whose features the transformer cannot read.
+
+    Args:
+        transformer: Any transformer; None says nothing about the width.
+        text_encoder: Any model of transformers, or None.
+    """
+    if transformer is None or text_encoder is None:
+        return
+    reads = transformer.config["cross_attention_dim"]
+    writes = text_encoder.config.get_text_config().hidden_size
+    if reads != writes:
+        raise LuminaError(
+            f"the transformer reads texts of width {reads} (cross_attention_dim), and "
+            f"{type(text_encoder).__name__} gives {writes} (hidden_size)",
+            hint="load the text encoder that the transformer was trained with",
+        )
 
 
 def size(width: int, height: int) -> None:

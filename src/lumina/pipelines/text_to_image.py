@@ -5,36 +5,46 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, LuminaNextDiT2DModel
+import torch.distributed as dist
+from diffusers import AutoencoderKL, ImagePipelineOutput, LuminaNextDiT2DModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.image_processor import VaeImageProcessor
 from diffusers.schedulers import SchedulerMixin
-from diffusers.utils.torch_utils import is_compiled_module, randn_tensor
+from diffusers.utils.torch_utils import is_compiled_module
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lumina.backbones.next_dit import NextDiT, StepCache
+from lumina.backbones.blocks import StepCache
+from lumina.backbones.flag_dit import FlagDiT
+from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.cleaning import clean_caption as cleaned
-from lumina.encoders.text import encode_texts, pad_features
-from lumina.flow.guidance import guide
-from lumina.flow.sample import begin_steps, flow_times, step_options
+from lumina.encoders.text import (
+    FEATURE_LAYER,
+    PLACE,
+    encode_texts,
+    fill_template,
+    pad_features,
+)
+from lumina.flow.guidance import guide, guide_across
+from lumina.flow.sample import flow_times
 from lumina.pipelines import checks
+from lumina.pipelines.adapters import LoraMixin
 from lumina.pipelines.adoption import adopt
+from lumina.pipelines.images import GUIDED_CHANNELS, ImagePipeline
+from lumina.pipelines.single_file import load_single_file
 from lumina.requests import SIZE_MULTIPLE
-
-GUIDED_CHANNELS = 3
-"""The original sampler guides three of its four latent channels (`forward_with_cfg` in
-lumina_next_t2i/models/model.py), so parity with its pictures needs this."""
+from lumina.types import Velocity
 
 _OURS = (NextDiT.__module__, NextDiT.__name__)
 _PUBLISHED = ("diffusers", LuminaNextDiT2DModel.__name__)
+_USUAL = {"text_layer": FEATURE_LAYER, "prompt_template": PLACE}
 
 
-class LuminaPipeline(DiffusionPipeline):
+class LuminaPipeline(ImagePipeline, LoraMixin):
     """Make pictures from text with a Next-DiT.
 
     Args:
@@ -43,22 +53,31 @@ class LuminaPipeline(DiffusionPipeline):
         scheduler: Any flow scheduler of diffusers, or one with `use_flow_sigmas`.
         vae: Decoder from latents to pixels.
         text_encoder: A decoder-only language model, such as Gemma.
-        tokenizer: The tokenizer of the text encoder.
+        tokenizer: The tokenizer of the text encoder. It decides on which side texts are padded.
+        text_layer: Which hidden states of the text encoder are read, as in `encode_texts`.
+        prompt_template: What every prompt is put into, at "{prompt}".
+
+    Raises:
+        ValueError: If the template has no place for the prompt.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
     _callback_tensor_inputs = ["latents", "prompt_embeds"]
-    progress_bar: Callable[..., Any]  # its decorator in diffusers hides that it takes a `total`
 
     def __init__(
         self,
-        transformer: NextDiT | LuminaNextDiT2DModel | None,
+        transformer: NextDiT | FlagDiT | LuminaNextDiT2DModel | None,
         scheduler: SchedulerMixin | None,
         vae: AutoencoderKL | None,
         text_encoder: PreTrainedModel | None,
         tokenizer: PreTrainedTokenizerBase | None,
+        text_layer: int = FEATURE_LAYER,
+        prompt_template: str = PLACE,
     ):
         super().__init__()
+        if PLACE not in prompt_template:
+            raise ValueError(f"`prompt_template` has no {PLACE} in it: {prompt_template!r}")
+        checks.text_width(transformer, text_encoder)
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -66,40 +85,41 @@ class LuminaPipeline(DiffusionPipeline):
             transformer=adopt(transformer),
             scheduler=scheduler,
         )
-        self.vae_scale_factor = 8
-        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self.register_to_config(text_layer=text_layer, prompt_template=prompt_template)
+        self._prepare()
         self.max_sequence_length = 256
-        self.default_sample_size: int = (
-            128 if transformer is None else transformer.config["sample_size"]
+
+    @classmethod
+    def from_single_file(
+        cls,
+        pretrained_model_link_or_path: str | Path,
+        *,
+        config: str | Path | None = None,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        **parts: Any,
+    ) -> "LuminaPipeline":
+        """Load the transformer of one file, and put a pipeline around it.
+
+        Args:
+            pretrained_model_link_or_path: A file, or a folder of the original release: whatever
+                `lumina.load_backbone` reads. If it also holds a VAE, that is used.
+            config: A pipeline in diffusers' layout, a folder or the id of one on the hub, which
+                gives the parts that are not given. None needs all of them.
+            dtype: Of the weights. None keeps those of the files.
+            torch_dtype: An older name of `dtype`.
+            parts: `text_encoder`, `tokenizer`, `vae` and `scheduler`.
+
+        Raises:
+            LuminaError: If the file holds no transformer of the family, or parts are missing.
+        """
+        return load_single_file(
+            cls,
+            pretrained_model_link_or_path,
+            config=config,
+            dtype=dtype or torch_dtype,
+            parts=parts,
         )
-        self.default_image_size = self.default_sample_size * self.vae_scale_factor
-        self._interrupt = False
-        self._current_timestep = None
-
-    @property
-    def guidance_scale(self) -> float:
-        """How closely the prompt is followed. A callback may change `_guidance_scale`."""
-        return self._guidance_scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        """Whether velocities are guided, which takes a guidance scale above 1."""
-        return self._guidance_scale > 1
-
-    @property
-    def num_timesteps(self) -> int:
-        """How many timesteps the latest sample has."""
-        return self._num_timesteps
-
-    @property
-    def current_timestep(self) -> Tensor | None:
-        """The timestep that is being computed, and None between samples."""
-        return self._current_timestep
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether sampling is to stop after this step. A callback sets `_interrupt`."""
-        return self._interrupt
 
     @classmethod
     def extract_init_dict(
@@ -122,23 +142,15 @@ class LuminaPipeline(DiffusionPipeline):
         index = json.loads(super().to_json_string())
         if isinstance(self.transformer, NextDiT) and not self.transformer.fits_diffusers:
             index["transformer"] = list(_OURS)
+        for name, usual in _USUAL.items():
+            if index.get(name) == usual:  # diffusers' own class knows no such setting
+                del index[name]
         return json.dumps(index, indent=2, sort_keys=True) + "\n"
 
-    def enable_vae_slicing(self) -> None:
-        """Decode pictures one at a time, in less memory."""
-        self.vae.enable_slicing()
-
-    def disable_vae_slicing(self) -> None:
-        """Decode all pictures at once."""
-        self.vae.disable_slicing()
-
-    def enable_vae_tiling(self) -> None:
-        """Decode large pictures in overlapping tiles, in less memory."""
-        self.vae.enable_tiling()
-
-    def disable_vae_tiling(self) -> None:
-        """Decode each picture whole."""
-        self.vae.disable_tiling()
+    @property
+    def _opens_in_diffusers(self) -> bool:
+        is_usual = all(self.config[name] == usual for name, usual in _USUAL.items())
+        return is_usual and type(self) is LuminaPipeline
 
     @torch.no_grad()
     def __call__(
@@ -243,14 +255,7 @@ class LuminaPipeline(DiffusionPipeline):
             mask = torch.cat([mask, cast(Tensor, away_mask)])
         condition = _Condition(features.to(self.transformer.dtype), mask)
 
-        timesteps = begin_steps(
-            self.scheduler,
-            num_inference_steps,
-            sigmas=sigmas,
-            tokens=(width // SIZE_MULTIPLE) * (height // SIZE_MULTIPLE),
-            device=device,
-        )
-        self._num_timesteps = len(timesteps)
+        timesteps = self._begin(num_inference_steps, width, height, device, sigmas)
         x = self.prepare_latents(
             pictures,
             self.transformer.config.in_channels,
@@ -261,46 +266,36 @@ class LuminaPipeline(DiffusionPipeline):
             generator,
             latents,
         )
-
         times = flow_times(self.scheduler, timesteps)
         scaling = self._scale_positions(times, width, height, scaling_watershed)
-        attention = {}
-        if proportional_attn:
-            trained_tokens = (self.default_image_size // SIZE_MULTIPLE) ** 2
-            attention["base_sequence_length"] = trained_tokens
-        options = step_options(self.scheduler, generator)
+        attention = {"base_sequence_length": self._trained_tokens} if proportional_attn else {}
 
-        with self.progress_bar(total=len(timesteps)) as progress_bar:
-            for index, timestep in enumerate(timesteps):
-                if self.interrupt:
-                    break
-                self._current_timestep = timestep
-                part = condition.part(pictures, guided=self.do_classifier_free_guidance)
-                velocity = partial(self._velocity, part, attention, scaling[index])
-                if self.do_classifier_free_guidance:
-                    velocity = guide(velocity, self.guidance_scale, channels=GUIDED_CHANNELS)
-                # A scheduler follows the velocity toward noise.
-                x = self.scheduler.step(
-                    -velocity(x, times[index]),
-                    timestep,
-                    x,
-                    **options,
-                    return_dict=False,
-                )[0].to(x.dtype)
-                progress_bar.update()
+        def velocity(index: int) -> Velocity:
+            part = condition.part(pictures, guided=self.do_classifier_free_guidance)
+            group = self._guidance_group
+            if self.do_classifier_free_guidance and group is not None:
+                part = part.half(dist.get_rank(group))
+            plain = partial(self._velocity, part, attention, scaling[index])
+            if not self.do_classifier_free_guidance:
+                return plain
+            if group is None:
+                return guide(plain, self.guidance_scale, channels=GUIDED_CHANNELS)
+            return guide_across(plain, self.guidance_scale, group=group, channels=GUIDED_CHANNELS)
 
-                if callback_on_step_end is not None:
-                    tensors = {"latents": x, "prompt_embeds": condition.features}
-                    tensors = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
-                    changed: dict[str, Tensor] = (
-                        callback_on_step_end(self, index, timestep, tensors) or {}
-                    )
-                    x = changed.pop("latents", x)
-                    # It may also have written into the features, which the cache would not show.
-                    if "prompt_embeds" in tensors:
-                        features = changed.pop("prompt_embeds", condition.features)
-                        condition = condition.replace(features)
-        self._current_timestep = None
+        def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:
+            nonlocal condition
+            if callback_on_step_end is None:
+                return x
+            tensors = {"latents": x, "prompt_embeds": condition.features}
+            tensors = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+            changed: dict[str, Tensor] = callback_on_step_end(self, index, timestep, tensors) or {}
+            # It may also have written into the features, which the cache would not show.
+            if "prompt_embeds" in tensors:
+                features = changed.pop("prompt_embeds", condition.features)
+                condition = condition.replace(features)
+            return changed.pop("latents", x)
+
+        x = self._follow(x, timesteps, velocity, generator, after_step)
 
         images = x
         if output_type != "latent":
@@ -346,11 +341,13 @@ class LuminaPipeline(DiffusionPipeline):
         if encodes_negative:
             texts += checks.negative_prompts(negative_prompt, prompts, count)
         if texts:
+            texts = [cleaned(text) for text in texts] if clean_caption else texts
             features, mask = encode_texts(
-                [cleaned(text) for text in texts] if clean_caption else texts,
+                [fill_template(self.config["prompt_template"], text) for text in texts],
                 self.tokenizer,
                 self.text_encoder,
                 max_tokens=max_sequence_length,
+                layer=self.config["text_layer"],
                 device=device,
             )
             if prompt_embeds is None:
@@ -413,39 +410,10 @@ class LuminaPipeline(DiffusionPipeline):
                 cast(Tensor, negative_prompt_attention_mask),
             )
 
-    def prepare_latents(
-        self,
-        batch_size: int,
-        num_channels_latents: int,
-        height: int,
-        width: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        generator: torch.Generator | list[torch.Generator] | None,
-        latents: Tensor | None = None,
-    ) -> Float[Tensor, "b c rows cols"]:
-        """Draw the noise to start from, or check and place the noise that was passed in.
-
-        Raises:
-            ValueError: If generators or latents are not as many as the pictures, or the latents
-                are of another size.
-        """
-        rows, cols = height // self.vae_scale_factor, width // self.vae_scale_factor
-        shape = (batch_size, num_channels_latents, rows, cols)
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(
-                f"You have passed a list of generators of length {len(generator)}, but requested"
-                f" an effective batch size of {batch_size}. Make sure the batch size matches the"
-                " length of the generators."
-            )
-        if latents is None:
-            return randn_tensor(shape, generator=generator, device=device, dtype=dtype)
-        if latents.shape != shape:
-            raise ValueError(
-                f"`latents` has the shape {tuple(latents.shape)}, but {batch_size} pictures of"
-                f" {width}x{height} pixels start from {shape}."
-            )
-        return latents.to(device, dtype)
+    @property
+    def _trained_tokens(self) -> int:
+        """Tokens of a picture of the usual size."""
+        return (self.default_image_size // SIZE_MULTIPLE) ** 2
 
     def _velocity(
         self,
@@ -487,19 +455,6 @@ class LuminaPipeline(DiffusionPipeline):
             return [linear] * len(times)
         return [linear if early else ntk for early in (times < watershed).tolist()]
 
-    def _decode(self, latents: Float[Tensor, "b c rows cols"]) -> Float[Tensor, "b 3 height width"]:
-        dtype = self.vae.dtype
-        # Some autoencoders, such as SDXL's, overflow in float16 and say so in their config.
-        upcasts = dtype == torch.float16 and self.vae.config.get("force_upcast", False)
-        if upcasts:
-            self.vae.to(torch.float32)
-        try:
-            latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-            return self.vae.decode(latents, return_dict=False)[0]
-        finally:
-            if upcasts:
-                self.vae.to(dtype)
-
 
 @dataclass
 class _Condition:
@@ -508,8 +463,8 @@ class _Condition:
     features: Float[Tensor, "b m d"]
     mask: Shaped[Tensor, "b m"]
     cache: StepCache = field(default_factory=StepCache)
-    prompts: "_Condition | None" = None
-    """The prompts alone, once a step has needed them."""
+    halves: "dict[int, _Condition]" = field(default_factory=dict)
+    """Prompts and negative prompts alone, once a step has needed them."""
 
     def replace(self, features: Float[Tensor, "rows m d"]) -> "_Condition":
         """The same mask with other features, of which nothing is cached yet."""
@@ -524,9 +479,14 @@ class _Condition:
                 "Guidance was turned on after sampling began without it, when no negative prompt"
                 " was encoded. Please start with `guidance_scale` above 1."
             )
-        if self.prompts is None:
-            self.prompts = self.replace(self.features[:pictures])
-        return self.prompts
+        return self.half(0)
+
+    def half(self, index: int) -> "_Condition":
+        """The rows of the prompts alone (0), or of the negative prompts (1)."""
+        if index not in self.halves:
+            features, mask = self.features.chunk(2)[index], self.mask.chunk(2)[index]
+            self.halves[index] = _Condition(features, mask)
+        return self.halves[index]
 
 
 def _repeat(rows: Tensor, *, times: int, device: torch.device) -> Tensor:

@@ -128,6 +128,7 @@ class FlowRecipe(Recipe):
     early_scenes: int = setting(20000, "scenes of early sizes, painted and encoded once", ge=1)
     scenes: int = setting(20000, "scenes of all other sizes, painted and encoded once", ge=1)
     caption_dropout: float = setting(0.1, "share of captions that are emptied", ge=0, le=1)
+    pairs: float = setting(0.15, "share of scenes that show two things", ge=0, le=1)
     foreign: float = setting(0.5, "share of captions that are not English, where possible")
     time_shift: float = setting(1.0, "above 1 draws more training times near noise", ge=0)
 

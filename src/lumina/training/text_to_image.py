@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -11,11 +12,12 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.text import FEATURE_LAYER, TOKENS_MULTIPLE
+from lumina.flow.path import velocity_loss
 from lumina.media import make_grid
 from lumina.nn.attention import plain_attend
 from lumina.pipelines.text_to_image import LuminaPipeline
@@ -93,8 +95,6 @@ class FlowObjective:
             self.module.load_state_dict(
                 NextDiT.from_pretrained(recipe.start_from, subfolder="transformer").state_dict()
             )
-        else:
-            start_at_identity(self.module)
         self.sizes = [Size(*read_size(text)) for text in recipe.sizes]
         self.early_sizes = [Size(*read_size(text)) for text in recipe.early_sizes]
         self.scenes = _share(recipe.early_scenes, self.early_sizes) if recipe.early_share else {}
@@ -132,20 +132,12 @@ class FlowObjective:
                 batch.ids, attention_mask=batch.mask, output_hidden_states=True, use_cache=False
             )
         rows, cols = batch.data.shape[-2:]
-        mix = batch.times[:, None, None, None]
-        output = self.module(
-            mix * batch.data + (1 - mix) * batch.noise,
-            batch.times,
-            states.hidden_states[FEATURE_LAYER],
-            batch.mask,
-            cross_attention_kwargs={"base_sequence_length": self._tokens(USUAL_SIDE, USUAL_SIDE)},
-            rope_linear=(rows * cols) ** 0.5 / USUAL_SIDE,
-            return_dict=False,
-            attend=plain_attend,
-        )[0].float()
-        error = output[:, : batch.data.shape[1]] - (batch.data - batch.noise)
+        velocity = partial(
+            self._velocity, states.hidden_states[FEATURE_LAYER], batch.mask, (rows, cols)
+        )
+        errors = velocity_loss(velocity, batch.noise, batch.data, batch.times)
         figures: dict[str, float] = {"samples": len(batch.data), "tokens": self._tokens(rows, cols)}
-        return error.square().mean(), figures
+        return errors.mean(), figures
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
@@ -174,6 +166,26 @@ class FlowObjective:
                 shutil.copy(made_by, folder / part / MADE_BY)
         write_references(folder, self.things)
 
+    def _velocity(
+        self,
+        features: Float[Tensor, "b m d"],
+        mask: Int[Tensor, "b m"],
+        grid: tuple[int, int],
+        points: Float[Tensor, "b c rows cols"],
+        times: Float[Tensor, " b"],
+    ) -> Float[Tensor, "b out rows cols"]:
+        rows, cols = grid
+        return self.module(
+            points,
+            times,
+            features,
+            mask,
+            cross_attention_kwargs={"base_sequence_length": self._tokens(USUAL_SIDE, USUAL_SIDE)},
+            rope_linear=(rows * cols) ** 0.5 / USUAL_SIDE,
+            return_dict=False,
+            attend=plain_attend,
+        )[0]
+
     def _tokens(self, rows: int, cols: int) -> int:
         return rows * cols // self.module.patch_size**2
 
@@ -193,13 +205,15 @@ class FlowObjective:
 
     def _draw_briefs(self, size: Size) -> list[Brief]:
         rng = np.random.default_rng((self.recipe.seed, 4, *size))
-        return [draw_brief(rng, self.things) for _ in range(self.scenes[size])]
+        pairs = self.recipe.pairs
+        return [draw_brief(rng, self.things, pairs=pairs) for _ in range(self.scenes[size])]
 
     @torch.no_grad()
     def _encode(self, size: Size) -> Float[Tensor, "n c rows cols"]:
         """Latents of all scenes of a size, kept in the run's folder."""
         weights = Path(self.recipe.autoencoder) / "diffusion_pytorch_model.safetensors"
-        key = hashlib.sha256(weights.read_bytes() + json.dumps(self.things).encode()).hexdigest()
+        asked = json.dumps([self.things, self.recipe.pairs]).encode()
+        key = hashlib.sha256(weights.read_bytes() + asked).hexdigest()
         name = (
             f"latents-{size.width}x{size.height}-{self.scenes[size]}-{self.recipe.seed}-{key[:12]}"
         )
@@ -232,22 +246,3 @@ def _read_as_float32(config: Path) -> None:
 def _share(scenes: int, sizes: list[Size]) -> dict[Size, int]:
     """How many scenes each size gets, by how often it comes up."""
     return {size: max(1, scenes * sizes.count(size) // len(sizes)) for size in dict.fromkeys(sizes)}
-
-
-def start_at_identity(module: NextDiT) -> None:
-    """Make every block the identity and the output zero, as the original code starts.
-
-    Source:
-        `initialize_weights` in lumina_next_t2i/models/model.py.
-    """
-    state = module.state_dict()
-    for name, weight in state.items():
-        is_zero = ".norm1.linear" in name or "norm_out" in name
-        if is_zero:
-            nn.init.zeros_(weight)
-        elif weight.ndim == 2:
-            nn.init.xavier_uniform_(weight)
-    for name in list(state):
-        if ".attn2.to_q" in name or ".attn2.norm_q" in name:
-            state[name] = state[name.replace("attn2", "attn1")]
-    module.load_state_dict(state)

@@ -104,10 +104,16 @@ def write(brief: Brief, language: str, *, with_article: bool = True) -> str:
     return BACKGROUND[language].format(n=called[0], c=color)
 
 
-def draw_brief(rng: np.random.Generator, things: list[str]) -> Brief:
-    """Random brief for training: never one that is held out."""
+def draw_brief(rng: np.random.Generator, things: list[str], *, pairs: float = 0.15) -> Brief:
+    """Random brief for training: never one that is held out.
+
+    Args:
+        rng: Source of chance.
+        things: Emoji to choose from.
+        pairs: Share of briefs, in [0, 1], that ask for two things.
+    """
     while True:
-        brief = _any_brief(rng, things)
+        brief = _any_brief(rng, things, pairs)
         if not brief.is_held_out:
             return brief
 
@@ -129,11 +135,13 @@ def stage(brief: Brief, rng: np.random.Generator | None = None) -> Scene:
     return Scene(brief.background or "white", tuple(placed))
 
 
-def _any_brief(rng: np.random.Generator, things: list[str]) -> Brief:
+def _any_brief(rng: np.random.Generator, things: list[str], pairs: float) -> Brief:
     def pick(options: list[str]) -> str:
         return options[rng.integers(len(options))]
 
-    kind = rng.choice(["alone", "background", "place", "pair"], p=[0.45, 0.25, 0.15, 0.15])
+    single = 1 - pairs
+    shares = [0.53 * single, 0.29 * single, 0.18 * single, pairs]
+    kind = rng.choice(["alone", "background", "place", "pair"], p=shares)
     background = pick(list(PALETTE)) if kind == "background" or rng.random() < 0.5 else None
     if kind == "alone":
         return Brief((pick(things),))

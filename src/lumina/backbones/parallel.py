@@ -1,0 +1,80 @@
+"""Processes that share the tokens of one sample, as diffusers' `enable_parallelism` sets it up."""
+
+import torch
+import torch.distributed as dist
+from diffusers import ContextParallelConfig, FirstBlockCacheConfig, ParallelConfig
+from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+
+from lumina.errors import LuminaError
+
+CONTEXT_PARALLEL_PLAN = {
+    "token_split": {
+        0: ContextParallelInput(split_dim=1, split_output=True),
+        1: ContextParallelInput(split_dim=-3, split_output=True),
+    },
+    "norm_out": ContextParallelOutput(gather_dim=1),
+}
+"""Where diffusers splits tokens among processes, and where it puts them together again."""
+
+
+class TokenSplit(nn.Module):
+    """Where diffusers splits tokens and their rotations. By itself it passes them on."""
+
+    def forward(
+        self, tokens: Float[Tensor, "b n d"], rope: Float[Tensor, "*b n half 2"]
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "*b n half 2"]]:
+        """Return both as they are."""
+        return tokens, rope
+
+
+def check_context_parallel(config: ContextParallelConfig, *, heads: int, cache: object) -> None:
+    """Refuse ways of sharing tokens that cannot work.
+
+    Args:
+        config: The way.
+        heads: Heads of the queries.
+        cache: Settings of the step cache in use, if there is one.
+
+    Raises:
+        LuminaError: If they cannot.
+    """
+    degree = config.ulysses_degree or 1
+    if heads % degree and not config.ulysses_anything:
+        raise LuminaError(
+            f"ulysses_degree is {degree}, and {heads} heads cannot be split evenly by it",
+            hint="use a divisor of the heads, ring_degree, or ulysses_anything=True",
+        )
+    if config.ring_anything:
+        raise LuminaError(
+            "ring_anything is set, and the ring here takes even parts of the tokens alone",
+            hint="leave it out, or use ulysses_degree with ulysses_anything=True",
+        )
+    if isinstance(cache, FirstBlockCacheConfig):
+        # Each process would compare tokens of its own, and wait for another that goes on.
+        raise LuminaError(
+            "FirstBlockCacheConfig is enabled, and cannot decide for processes that share tokens",
+            hint="disable_cache() first, or use another cache",
+        )
+
+
+def set_up_on_cpu(config: ParallelConfig | ContextParallelConfig) -> ParallelConfig:
+    """Make the mesh of processes where there is no accelerator to count devices of.
+
+    Diffusers takes the number of a process modulo that of accelerators, which is 0.
+    """
+    if isinstance(config, ContextParallelConfig):
+        config = ParallelConfig(context_parallel_config=config)
+    context = config.context_parallel_config
+    if context is None:
+        raise LuminaError(
+            "parallelism on a CPU needs a ContextParallelConfig",
+            hint="use ContextParallelConfig(ulysses_degree=2), or an accelerator",
+        )
+    mesh = context.mesh or init_device_mesh(
+        "cpu", context.mesh_shape, mesh_dim_names=context.mesh_dim_names
+    )
+    config.setup(dist.get_rank(), dist.get_world_size(), torch.device("cpu"), mesh=mesh)
+    return config

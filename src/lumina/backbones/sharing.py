@@ -1,0 +1,28 @@
+"""When two layers may hold the very same weights, adapters and quantization in mind."""
+
+import torch
+from torch import Tensor, nn
+
+
+def have_equal_weights(own: nn.Module, other: nn.Module) -> bool:
+    """Whether two layers of one kind are known to have equal weights.
+
+    Those that are sharded, quantized by bitsandbytes or without values are not compared.
+    """
+    pairs = zip(own.parameters(), other.parameters(), strict=True)
+    return all(_are_equal(*pair) for pair in pairs)
+
+
+def without_adapters(layer: nn.Module) -> nn.Module:
+    """The layer that adapters of peft wrap, or the layer itself."""
+    return getattr(layer, "get_base_layer", lambda: layer)()
+
+
+def _are_equal(own: Tensor, other: Tensor) -> bool:
+    if type(own) is not type(other) or own.is_meta or other.is_meta:
+        return False
+    # Torchao's quantized tensors, which `torch.equal` does not take, name what they consist of.
+    if parts := getattr(own, "tensor_data_names", ()):
+        return all(torch.equal(getattr(own, part), getattr(other, part)) for part in parts)
+    is_plain = type(own) is nn.Parameter and type(own.data) is type(other.data) is Tensor
+    return is_plain and torch.equal(own, other)

@@ -1,0 +1,11 @@
+"""Networks of the family, by the names that configurations give them."""
+
+from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.flag_dit import FlagDiT
+from lumina.backbones.next_dit import NextDiT
+
+KINDS: dict[str, type[FlowTransformer]] = {
+    "FlagDiT": FlagDiT,
+    "NextDiT": NextDiT,
+    "LuminaNextDiT2DModel": NextDiT,
+}

@@ -1,0 +1,160 @@
+"""A pipeline around a network that comes alone, as those of the original release do."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.flag_dit import FlagDiT
+from lumina.backbones.next_dit import NextDiT
+from lumina.catalog import AUTOENCODERS, TEXT_ENCODERS, find_part
+from lumina.checkpoints.folder import read_index
+from lumina.errors import LuminaError, UnknownNameError
+from lumina.flow.scheduler import FlowSolverScheduler
+from lumina.pipelines.class_to_image import LuminaClassPipeline
+from lumina.pipelines.images import ImagePipeline
+from lumina.pipelines.original import SHIFT, LuminaFlagPipeline, OriginalLuminaPipeline
+from lumina.pipelines.text_to_image import LuminaPipeline
+from lumina.requests import PRESETS
+
+KINDS: dict[str, type[ImagePipeline]] = {
+    "LuminaPipeline": LuminaPipeline,
+    "LuminaText2ImgPipeline": LuminaPipeline,
+    "OriginalLuminaPipeline": OriginalLuminaPipeline,
+    "LuminaFlagPipeline": LuminaFlagPipeline,
+    "LuminaClassPipeline": LuminaClassPipeline,
+}
+"""Our class for each that an index may name."""
+
+
+def assemble(
+    backbone: FlowTransformer,
+    *,
+    text_encoder: str | Path | None = None,
+    vae: str | Path | None = None,
+    preset: str | None = None,
+) -> ImagePipeline:
+    """Put a text encoder, a VAE and a scheduler around a network.
+
+    Args:
+        backbone: What `load_backbone` gave. Its kind says which pipeline it is for.
+        text_encoder: A name, a folder or a hub id on this machine. None is what the released
+            model of this width was trained with. Has no effect for models of classes.
+        vae: The same for the VAE.
+        preset: "original" samples as the release did. None is how diffusers samples; a Flag-DiT
+            is sampled as the release did in any case.
+
+    Raises:
+        LuminaError: If a part is not on this machine, or does not fit the network.
+    """
+    check_preset(preset)
+    dtype = backbone.dtype
+    decoder = _load_vae(vae, backbone, dtype)
+    original = FlowSolverScheduler(solver="midpoint", shift=SHIFT)
+    scheduler: Any = original if preset else FlowMatchEulerDiscreteScheduler()
+    if backbone.config["num_classes"] is not None:
+        return LuminaClassPipeline(cast(NextDiT, backbone), scheduler, decoder)
+    encoder, tokenizer = _load_text_encoder(text_encoder, backbone, dtype)
+    if isinstance(backbone, FlagDiT):
+        return LuminaFlagPipeline(backbone, original, decoder, encoder, tokenizer)
+    kind = OriginalLuminaPipeline if preset else LuminaPipeline
+    return kind(cast(NextDiT, backbone), scheduler, decoder, encoder, tokenizer)
+
+
+def load_folder(folder: Path, *, dtype: torch.dtype, preset: str | None) -> ImagePipeline:
+    """Load a whole pipeline in diffusers' layout, as the class that its index names.
+
+    Raises:
+        LuminaError: If the preset is not for pipelines of this class.
+    """
+    name = read_index(folder)["_class_name"]
+    kind = KINDS[name]
+    if preset is None:
+        return kind.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    if not issubclass(kind, LuminaPipeline):
+        raise LuminaError(f"{folder} holds a {name}, which has no preset", hint="leave it out")
+    if issubclass(kind, OriginalLuminaPipeline):
+        return kind.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    return OriginalLuminaPipeline.from_pretrained(
+        folder,
+        dtype=dtype,
+        local_files_only=True,
+        scheduler=FlowSolverScheduler(solver="midpoint", shift=SHIFT),
+    )
+
+
+def check_preset(preset: str | None) -> None:
+    """Refuse a preset that does not exist.
+
+    Raises:
+        UnknownNameError: If it does not.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise UnknownNameError.among(PRESETS, preset, kind="preset")
+
+
+def _load_vae(
+    source: str | Path | None, backbone: FlowTransformer, dtype: torch.dtype
+) -> AutoencoderKL:
+    is_of_text = backbone.config["num_classes"] is None
+    name = source or ("sdxl" if is_of_text else "ema")
+    folder = find_part(name, AUTOENCODERS, kind="VAE", flag="--vae")
+    folder = folder / "vae" if (folder / "vae").is_dir() else folder
+    vae = _read(lambda: AutoencoderKL.from_pretrained(folder, dtype=dtype), "VAE", folder)
+    if str(name) in AUTOENCODERS:
+        vae.register_to_config(scaling_factor=AUTOENCODERS[str(name)].scaling_factor)
+    channels, wanted = vae.config["latent_channels"], backbone.config["in_channels"]
+    if channels != wanted:
+        raise LuminaError(
+            f"the VAE {name} has {channels} latent channels, and the network takes {wanted}",
+            hint="give the VAE that the network was trained with: --vae",
+        )
+    return vae
+
+
+def _load_text_encoder(
+    source: str | Path | None, backbone: FlowTransformer, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    width = backbone.config["cross_attention_dim"]
+    known = {part.width: name for name, part in TEXT_ENCODERS.items()}
+    if source is None and width not in known:
+        raise LuminaError(
+            f"the network reads texts of width {width}, which no known text encoder has",
+            hint="name the text encoder that it was trained with: --text-encoder",
+        )
+    name = source or known[width]
+    folder = find_part(name, TEXT_ENCODERS, kind="text encoder", flag="--text-encoder")
+    whole = (folder / "text_encoder").is_dir()
+    model_folder = folder / "text_encoder" if whole else folder
+    words_folder = folder / "tokenizer" if whole else folder
+    encoder = _read(
+        lambda: AutoModel.from_pretrained(model_folder, dtype=dtype), "text encoder", model_folder
+    )
+    # The older release ends texts with a mark; the later one does not.
+    options = {"add_eos_token": True} if isinstance(backbone, FlagDiT) else {}
+    tokenizer = _read(
+        lambda: AutoTokenizer.from_pretrained(words_folder, **options), "tokenizer", words_folder
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if encoder.config.hidden_size != width:
+        raise LuminaError(
+            f"the text encoder {name} is {encoder.config.hidden_size} wide, and the network reads"
+            f" texts of width {width}",
+            hint="give the text encoder that the network was trained with: --text-encoder",
+        )
+    return encoder, tokenizer
+
+
+def _read(load: Any, kind: str, folder: Path) -> Any:
+    try:
+        return load()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise LuminaError(
+            f"{folder} holds no {kind} that can be loaded: {reason}",
+            hint="give a folder that `save_pretrained` wrote, or a hub id",
+        ) from error

@@ -1,0 +1,215 @@
+"""What all pipelines that make pictures share: noise, the loop over steps, and decoding."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from diffusers import DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from lumina.checkpoints.folder import OPENED_BY_US
+from lumina.flow.sample import begin_steps, flow_times, step_options
+from lumina.requests import SIZE_MULTIPLE
+from lumina.types import Velocity
+
+GUIDED_CHANNELS = 3
+"""The original sampler guides three of its four latent channels (`forward_with_cfg` in
+lumina_next_t2i/models/model.py), so parity with its pictures needs this."""
+
+
+class ImagePipeline(DiffusionPipeline):
+    """A flow over latents that a VAE turns into pictures.
+
+    Pipelines register their models, `transformer`, `scheduler` and `vae` among them, and then call
+    `_prepare`.
+    """
+
+    progress_bar: Callable[..., Any]  # its decorator in diffusers hides that it takes a `total`
+    vae: Any  # an AutoencoderKL, whose annotations in diffusers do not fit its uses
+    _guidance_group: dist.ProcessGroup | None = None
+
+    def to_json_string(self) -> str:
+        """The index of a saved pipeline, which says so where diffusers alone cannot open it."""
+        index = json.loads(super().to_json_string())
+        if not self._opens_in_diffusers:
+            index["_class_name"] += OPENED_BY_US
+        return json.dumps(index, indent=2, sort_keys=True) + "\n"
+
+    @property
+    def _opens_in_diffusers(self) -> bool:
+        return False
+
+    def _prepare(self) -> None:
+        self.vae_scale_factor = 8
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        transformer = getattr(self, "transformer", None)
+        self.default_sample_size: int = (
+            128 if transformer is None else transformer.config["sample_size"]
+        )
+        self.default_image_size = self.default_sample_size * self.vae_scale_factor
+        self._interrupt = False
+        self._current_timestep = None
+
+    @property
+    def guidance_scale(self) -> float:
+        """How closely the prompt is followed. A callback may change `_guidance_scale`."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether velocities are guided, which takes a guidance scale above 1."""
+        return self._guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many timesteps the latest sample has."""
+        return self._num_timesteps
+
+    @property
+    def current_timestep(self) -> Tensor | None:
+        """The timestep that is being computed, and None between samples."""
+        return self._current_timestep
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether sampling is to stop after this step. A callback sets `_interrupt`."""
+        return self._interrupt
+
+    def enable_guidance_parallelism(self, group: dist.ProcessGroup | None = None) -> None:
+        """Compute guided steps on two processes: one with the prompt, one with the negative.
+
+        Both make the same calls, from the same noise, and get the same pictures.
+
+        Args:
+            group: The two processes. None: all.
+
+        Raises:
+            ValueError: If they are not two.
+        """
+        group = group or dist.group.WORLD
+        processes = dist.get_world_size(group)
+        if processes != 2:
+            raise ValueError(f"guidance needs 2 processes, and the group has {processes}")
+        self._guidance_group = group
+
+    def enable_vae_slicing(self) -> None:
+        """Decode pictures one at a time, in less memory."""
+        self.vae.enable_slicing()
+
+    def disable_vae_slicing(self) -> None:
+        """Decode all pictures at once."""
+        self.vae.disable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        """Decode large pictures in overlapping tiles, in less memory."""
+        self.vae.enable_tiling()
+
+    def disable_vae_tiling(self) -> None:
+        """Decode each picture whole."""
+        self.vae.disable_tiling()
+
+    def prepare_latents(
+        self,
+        batch_size: int,
+        num_channels_latents: int,
+        height: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        generator: torch.Generator | list[torch.Generator] | None,
+        latents: Tensor | None = None,
+    ) -> Float[Tensor, "b c rows cols"]:
+        """Draw the noise to start from, or check and place the noise that was passed in.
+
+        Raises:
+            ValueError: If generators or latents are not as many as the pictures, or the latents
+                are of another size.
+        """
+        rows, cols = height // self.vae_scale_factor, width // self.vae_scale_factor
+        shape = (batch_size, num_channels_latents, rows, cols)
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(
+                f"You have passed a list of generators of length {len(generator)}, but requested"
+                f" an effective batch size of {batch_size}. Make sure the batch size matches the"
+                " length of the generators."
+            )
+        if latents is None:
+            return randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        if latents.shape != shape:
+            raise ValueError(
+                f"`latents` has the shape {tuple(latents.shape)}, but {batch_size} pictures of"
+                f" {width}x{height} pixels start from {shape}."
+            )
+        return latents.to(device, dtype)
+
+    def _follow(
+        self,
+        x: Float[Tensor, "b c rows cols"],
+        timesteps: Num[Tensor, " s"],
+        velocity: Callable[[int], Velocity],
+        generator: torch.Generator | list[torch.Generator] | None,
+        after_step: Callable[[int, Tensor, Tensor], Tensor],
+    ) -> Float[Tensor, "b c rows cols"]:
+        """Take all steps from noise.
+
+        Args:
+            x: The noise.
+            timesteps: What `begin_steps` gave.
+            velocity: Gives, for the index of a step, the velocity to follow in it.
+            generator: For schedulers that add noise.
+            after_step: Takes the index, the timestep and the latents, and returns latents.
+        """
+        times = flow_times(self.scheduler, timesteps)
+        options = step_options(self.scheduler, generator)
+        with self.progress_bar(total=len(timesteps)) as progress_bar:
+            for index, timestep in enumerate(timesteps):
+                if self.interrupt:
+                    break
+                self._current_timestep = timestep
+                time = times[index]
+                with self.transformer.step_context(index, steps=len(timesteps), time=time):
+                    toward_data = velocity(index)(x, time)
+                # A scheduler follows the velocity toward noise.
+                x = self.scheduler.step(
+                    -toward_data,
+                    timestep,
+                    x,
+                    **options,
+                    return_dict=False,
+                )[0].to(x.dtype)
+                progress_bar.update()
+                x = after_step(index, timestep, x)
+        self._current_timestep = None
+        return x
+
+    def _begin(
+        self,
+        steps: int,
+        width: int,
+        height: int,
+        device: torch.device | str,
+        sigmas: list[float] | None = None,
+    ) -> Num[Tensor, " s"]:
+        """Make the scheduler ready for a sample, and return its timesteps."""
+        tokens = (width // SIZE_MULTIPLE) * (height // SIZE_MULTIPLE)
+        timesteps = begin_steps(self.scheduler, steps, sigmas=sigmas, tokens=tokens, device=device)
+        self._num_timesteps = len(timesteps)
+        return timesteps
+
+    def _decode(self, latents: Float[Tensor, "b c rows cols"]) -> Float[Tensor, "b 3 height width"]:
+        dtype = self.vae.dtype
+        # Some autoencoders, such as SDXL's, overflow in float16 and say so in their config.
+        upcasts = dtype == torch.float16 and self.vae.config.get("force_upcast", False)
+        if upcasts:
+            self.vae.to(torch.float32)
+        try:
+            latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+            return self.vae.decode(latents, return_dict=False)[0]
+        finally:
+            if upcasts:
+                self.vae.to(dtype)

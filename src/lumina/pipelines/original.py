@@ -1,0 +1,111 @@
+"""Text to image as the original release samples it, with Next-DiT and with the older Flag-DiT."""
+
+from typing import Any
+
+from diffusers import AutoencoderKL, ImagePipelineOutput
+from diffusers.schedulers import SchedulerMixin
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lumina.backbones.flag_dit import FlagDiT
+from lumina.backbones.next_dit import NextDiT
+from lumina.encoders.text import FEATURE_LAYER, PLACE
+from lumina.flow.scheduler import FlowSolverScheduler
+from lumina.pipelines.text_to_image import LuminaPipeline
+from lumina.requests import SIZE_MULTIPLE
+
+SHIFT = 4.0
+WATERSHED = 0.3
+
+
+class OriginalLuminaPipeline(LuminaPipeline):
+    """Make pictures from text as the original release does with a Next-DiT.
+
+    Texts are padded on the right and not cleaned; positions are scaled above the trained size
+    alone, linearly until the time 0.3 and by NTK from there. Without a scheduler, it takes
+    midpoint steps on times shifted by 4. The arguments are those of `LuminaPipeline`.
+
+    Source:
+        `lumina_next_t2i/demo.py` and `sample.py` of the original code, whose `num_sampling_steps`
+        count both ends: one more than the steps here.
+    """
+
+    def __init__(
+        self,
+        transformer: NextDiT | FlagDiT | None,
+        scheduler: SchedulerMixin | None,
+        vae: AutoencoderKL | None,
+        text_encoder: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase | None,
+        text_layer: int = FEATURE_LAYER,
+        prompt_template: str = PLACE,
+    ):
+        if tokenizer is not None:
+            tokenizer.padding_side = "right"
+        super().__init__(
+            transformer,
+            scheduler or FlowSolverScheduler(solver="midpoint", shift=SHIFT),
+            vae,
+            text_encoder,
+            tokenizer,
+            text_layer,
+            prompt_template,
+        )
+
+    def __call__(
+        self,
+        *args: Any,
+        clean_caption: bool = False,
+        scaling_watershed: float | None = WATERSHED,
+        **kwargs: Any,
+    ) -> ImagePipelineOutput | tuple:
+        """Make pictures. The arguments are those of `LuminaPipeline`."""
+        return super().__call__(
+            *args, clean_caption=clean_caption, scaling_watershed=scaling_watershed, **kwargs
+        )
+
+    def _scale_positions(
+        self, times: Float[Tensor, " s"], width: int, height: int, watershed: float | None
+    ) -> list[dict[str, float]]:
+        if width * height <= self.default_image_size**2:
+            return [{}] * len(times)
+        return super()._scale_positions(times, width, height, watershed)
+
+
+class LuminaFlagPipeline(OriginalLuminaPipeline):
+    """Make pictures from text with a Flag-DiT, such as the model of 5 billion weights.
+
+    The arguments are those of `LuminaPipeline`. By default the last hidden states of the text
+    encoder (LLaMA 2) are read. Positions are scaled by NTK with the ratio of the areas, at all
+    times, and above the trained size alone; `scaling_watershed` has no effect.
+
+    Source:
+        `lumina_t2i/demo.py` of the original code.
+    """
+
+    def __init__(
+        self,
+        transformer: FlagDiT | None,
+        scheduler: SchedulerMixin | None,
+        vae: AutoencoderKL | None,
+        text_encoder: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase | None,
+        text_layer: int = -1,
+        prompt_template: str = PLACE,
+    ):
+        super().__init__(
+            transformer, scheduler, vae, text_encoder, tokenizer, text_layer, prompt_template
+        )
+
+    @property
+    def _trained_tokens(self) -> int:
+        side = self.default_image_size // SIZE_MULTIPLE
+        # The original code counts two tokens more for each row, though one ends it.
+        return side**2 + 2 * side
+
+    def _scale_positions(
+        self, times: Float[Tensor, " s"], width: int, height: int, watershed: float | None
+    ) -> list[dict[str, float]]:
+        ratio = max(1.0, width * height / self.default_image_size**2)
+        return [{"rope_ntk": ratio}] * len(times)

@@ -1,0 +1,88 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from diffusers import ContextParallelConfig, FirstBlockCacheConfig
+
+from lumina import LuminaError, LuminaPipeline, NextDiT
+from lumina.nn.attention import fused_attend
+from lumina.nn.ring import ring_attend
+
+PROCESSES = Path(__file__).with_name("processes.py")
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory, tiny_folder):
+    """How far each process is from one alone, for each case: 2 processes, and then 4."""
+    folder = tmp_path_factory.mktemp("processes")
+    result = subprocess.run(
+        [sys.executable, PROCESSES, folder, tiny_folder],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return {
+        world: [json.loads((folder / f"{world}-{rank}.json").read_text()) for rank in range(world)]
+        for world in (2, 4)
+    }
+
+
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("part", ["ulysses", "ring", "ring attention", "cache", "guidance"])
+def test_processes_together_equal_one(errors, part, world):
+    for found in errors[world]:
+        cases = {name: error for name, error in found.items() if name.startswith(f"{part},")}
+        assert cases
+        assert all(error <= 1e-5 for error in cases.values()), cases
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    store = tmp_path_factory.mktemp("alone") / "store"
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"ulysses_degree": 4}, "6 heads cannot be split"),
+        ({"ring_degree": 2, "ring_anything": True}, "even parts"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(config, reason):
+    model = NextDiT(hidden_size=48, num_attention_heads=6, num_layers=1, cross_attention_dim=32)
+    with pytest.raises(LuminaError, match=reason):
+        model.enable_parallelism(config=ContextParallelConfig(**config))
+
+
+def test_a_cache_that_decides_by_tokens_does_not_go_with_sharing_them():
+    model = NextDiT(hidden_size=48, num_attention_heads=6, num_layers=2, cross_attention_dim=32)
+    model.enable_cache(FirstBlockCacheConfig())
+    with pytest.raises(LuminaError, match="hint: disable_cache"):
+        model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2))
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_ring_of_one_attends_as_pytorch_does_and_has_no_gradients():
+    query = torch.randn(2, 1500, 4, 8)  # more than have their scores in memory at a time
+    key, value = torch.randn(2, 2, 1500, 2, 8)
+    expected = fused_attend(query, key, value, scale=0.7)
+    torch.testing.assert_close(ring_attend()(query, key, value, scale=0.7), expected)
+    with pytest.raises(ValueError, match="no backward pass"):
+        ring_attend()(query.requires_grad_(), key, value)
+
+
+@pytest.mark.usefixtures("one_process")
+def test_guidance_is_for_two_processes(tiny_folder):
+    pipeline = LuminaPipeline.from_pretrained(tiny_folder)
+    with pytest.raises(ValueError, match="2 processes, and the group has 1"):
+        pipeline.enable_guidance_parallelism()
