@@ -7,7 +7,7 @@ from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.checkpoints.keys import from_original
 from lumina.flow.guidance import guide
-from lumina.flow.path import velocity_loss
+from lumina.flow.path import flow_loss
 from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import shift_times, uniform_times
 
@@ -170,5 +170,5 @@ def test_losses_are_those_that_were_recorded(read_case, assert_recorded):
     model = make_model(case, {})
     for call in calls:
         noise, data, times = (case.value(call[name]) for name in ("x0", "x1", "t"))
-        losses = velocity_loss(velocity_of(model, case, call, times[0]), noise, data, times)
+        losses = flow_loss(velocity_of(model, case, call, times[0]), noise, data, times)
         assert_recorded(losses, case.output(call))

@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.text import FEATURE_LAYER, TOKENS_MULTIPLE
-from lumina.flow.path import velocity_loss
+from lumina.flow.path import flow_loss
 from lumina.media import make_grid
 from lumina.nn.attention import plain_attend
 from lumina.pipelines.text_to_image import LuminaPipeline
@@ -135,7 +135,7 @@ class FlowObjective:
         velocity = partial(
             self._velocity, states.hidden_states[FEATURE_LAYER], batch.mask, (rows, cols)
         )
-        errors = velocity_loss(velocity, batch.noise, batch.data, batch.times)
+        errors = flow_loss(velocity, batch.noise, batch.data, batch.times)
         figures: dict[str, float] = {"samples": len(batch.data), "tokens": self._tokens(rows, cols)}
         return errors.mean(), figures
 
