@@ -2,9 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import lumina
 from lumina.errors import LuminaError
+from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.generation import plan, run, settings_of
 from lumina.media import read_record, write_png
 
@@ -44,6 +47,9 @@ def test_every_setting_is_stored_with_the_value_that_was_used(settings):
             "guidance": 4.0,
             "dtype": record["request"]["dtype"],
             "preset": None,
+            "schedule": None,
+            "shift": None,
+            "solver": None,
             "text_encoder": None,
             "vae": None,
         }
@@ -160,3 +166,17 @@ def test_settings_of_a_later_version_are_refused(tmp_path):
     write_png(path, Image.new("RGB", (8, 8)), {"request": {"prompt": "a", "sparkle": 3}})
     with pytest.raises(LuminaError, match="unknown setting 'sparkle'"):
         settings_of(path)
+
+
+def test_a_solver_and_a_schedule_are_used_and_what_they_cost_is_told(settings, tiny_folder):
+    told = []
+    choice = {"solver": "midpoint", "schedule": "sigmoid", "shift": 2.0, "dtype": "float32"}
+    job = plan(["a cat"], settings | choice)
+    (path,) = run(job, told.append)
+    assert told == ["evaluations: 4 pairs, 8 passes through the network for each picture"]
+    pipeline = lumina.load(tiny_folder, dtype="float32", device="cpu")
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = FlowSolverScheduler(solver="midpoint", schedule="sigmoid", shift=2.0)
+    generator = torch.Generator().manual_seed(5)
+    picture = pipeline("a cat", num_inference_steps=2, generator=generator).images[0]
+    assert np.array_equal(np.asarray(Image.open(path)), np.asarray(picture))

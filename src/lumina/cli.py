@@ -24,6 +24,9 @@ INTERRUPTED = 130
 _REQUESTS = (TextToImage, ClassToImage)
 """What can be asked for, as far as flags go."""
 
+_SAMPLING = ("steps", "guidance", "solver", "schedule", "shift")
+"""Settings that measurements can be made with."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
@@ -74,7 +77,7 @@ def generate(options: argparse.Namespace) -> None:
     _quiet_libraries()
     _tell(f"seed: {job.requests[0].seed}")
     begin = time.perf_counter()
-    for path in run(job):
+    for path in run(job, _tell):
         print(path, flush=True)
     _tell(f"time: {time.perf_counter() - begin:.1f} s")
 
@@ -151,13 +154,20 @@ def evaluate(options: argparse.Namespace) -> None:
     """Measure how well a model draws what prompts say."""
     from lumina.catalog import find, load
     from lumina.evaluation import drawings
+    from lumina.flow.scheduler import choose_scheduler
     from lumina.media import free_path
 
     checkpoint = find(options.model)
+    chosen = {name: getattr(options, name) for name in _SAMPLING}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    TextToImage(prompt="-", **given)  # refuses what is out of range
     drawings.check(checkpoint.folder, names=options.names, languages=options.languages)
     output = options.output or free_path(Path(f"evaluation-{Path(options.model).name}"))
     pipeline = load(options.model, dtype=options.dtype, device=options.device)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = choose_scheduler(
+        pipeline.scheduler, **{name: chosen[name] for name in ("solver", "schedule", "shift")}
+    )
     result = drawings.evaluate(
         pipeline,
         checkpoint.folder,
@@ -166,8 +176,8 @@ def evaluate(options: argparse.Namespace) -> None:
         full=options.full,
         progress=_tell,
         output=output,
-        steps=checkpoint.defaults.get("steps"),
-        guidance=checkpoint.defaults.get("guidance"),
+        steps=given.get("steps", checkpoint.defaults.get("steps")),
+        guidance=given.get("guidance", checkpoint.defaults.get("guidance")),
     )
     print(json.dumps(result, indent=2) if options.json else drawings.table(result))
     _tell(f"pictures and numbers: {output}")
@@ -217,6 +227,15 @@ def _make_parser() -> argparse.ArgumentParser:
         command.add_argument(
             f"--{name}", default="auto", metavar=name.upper(), help="as in generate"
         )
+    for field in dataclasses.fields(TextToImage):
+        if field.name in _SAMPLING:
+            kind = get_type_hints(TextToImage)[field.name]
+            command.add_argument(
+                f"--{field.name}",
+                type=partial(read_setting, field, kind),
+                metavar="|".join(field.metadata["choices"] or ()) or "N",
+                help="as in generate",
+            )
     command.add_argument(
         "-o",
         "--output",

@@ -114,13 +114,19 @@ def plan(
     )
 
 
-def run(job: Job) -> Iterator[Path]:
+def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[Path]:
     """Make the pictures of a job one by one, so that each is the same as when made alone.
+
+    Args:
+        job: What `plan` gave.
+        tell: Gets what is worth knowing on the way.
 
     Yields:
         Each file, when it is complete.
     """
     first = job.requests[0]
+    from lumina.flow.scheduler import choose_scheduler
+
     pipeline = load(
         first.model,
         dtype=first.dtype,
@@ -129,11 +135,16 @@ def run(job: Job) -> Iterator[Path]:
         vae=first.vae,
         preset=first.preset,
     )
+    pipeline.scheduler = choose_scheduler(
+        pipeline.scheduler, solver=first.solver, schedule=first.schedule, shift=first.shift
+    )
     facts = {"version": lumina.__version__, "model_hash": job.model_hash}
     images = []
     for number, request in enumerate(job.requests, start=1):
         pipeline.set_progress_bar_config(desc=f"{number}/{len(job.requests)}", disable=None)
         image = _make(pipeline, request, job.preview)
+        if number == 1:
+            tell(_evaluations(pipeline.num_timesteps, is_guided=request.guidance > 1))
         if job.grid:
             images.append(image)
             continue
@@ -248,6 +259,11 @@ def _refuse_too_large(size: str, needed: Callable[[str], int], available: int) -
         f" and {available / 1e9:.0f} GB are free",
         hint=f"the nearest that fits is about {largest}",
     )
+
+
+def _evaluations(count: int, *, is_guided: bool) -> str:
+    passes = f"pairs, {2 * count} passes" if is_guided else "passes"
+    return f"evaluations: {count} {passes} through the network for each picture"
 
 
 def _title(request: ImageRequest) -> str:

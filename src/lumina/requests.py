@@ -15,6 +15,12 @@ from lumina.errors import LuminaError, UnknownNameError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
+SOLVERS = ("euler", "midpoint", "heun", "rk4", "ab2", "dpm++", "unipc")
+"""Solvers of fixed steps, of `lumina.flow.solvers`."""
+
+SCHEDULES = ("uniform", "sigmoid")
+"""How steps are spread before they are shifted."""
+
 PRESETS = ("original",)
 """Ways to sample besides that of diffusers: as the original release did."""
 
@@ -69,6 +75,13 @@ class ImageRequest:
     )
     size: str = setting("1024x1024", "width and height", unit="pixels", metavar="WxH")
     steps: int = setting(30, "steps from noise to picture", ge=1, le=1000)
+    solver: str | None = setting(
+        None, "how to take a step (default: as the model's scheduler)", choices=SOLVERS
+    )
+    schedule: str | None = setting(None, "how to spread the steps", choices=SCHEDULES)
+    shift: float | None = setting(
+        None, "above 1 takes smaller steps near noise", ge=0.01, le=100, step=0.5
+    )
     guidance: float = setting(
         4.0, "how closely to follow the prompt; 1 turns it off", ge=1, le=20, step=0.5
     )

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from lumina import requests
 from lumina.errors import LuminaError
 from lumina.flow.solvers import SOLVERS, dormand_prince, find_solver, integrate
 from lumina.flow.times import uniform_times
@@ -105,3 +106,7 @@ def test_all_times_are_kept_and_as_many_velocities_taken_as_the_solver_says(name
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(LuminaError, match="did you mean 'midpoint'"):
         find_solver("midpint")
+
+
+def test_flags_name_every_solver_of_fixed_steps():
+    assert list(FIXED) == list(requests.SOLVERS)

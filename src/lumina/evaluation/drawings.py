@@ -124,6 +124,7 @@ def evaluate(
     settings = {
         "steps": STEPS if steps is None else steps,
         "guidance": GUIDANCE if guidance is None else guidance,
+        "scheduler": _settings_of(getattr(pipeline, "scheduler", None)),
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "device": str(pipeline.device),
         "seed": SEED,
@@ -312,6 +313,12 @@ def _shares(
         _share(section, name, [outcome.is_right for outcome in group])
         for name, group in groupby(outcomes, part)
     ]
+
+
+def _settings_of(scheduler: Any) -> dict[str, Any] | None:
+    if scheduler is None:
+        return None
+    return {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
 
 
 def _choose_shown(trials: Sequence[Trial]) -> list[Trial]:

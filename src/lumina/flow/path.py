@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -129,7 +130,7 @@ PATHS = {
 
 
 def flow_loss(
-    predict: Callable[[Sample, Tensor], Sample],
+    predict: Callable[[Any, Tensor], Sample],
     noise: Sample,
     data: Sample,
     times: Float[Tensor, " b"],

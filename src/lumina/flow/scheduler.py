@@ -11,8 +11,7 @@ from torch import Tensor
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.flow.solvers import SOLVERS, Answer, Ask, Solver, Steps, find_solver
 from lumina.flow.times import SIGMOID, check_times, shift_times, sigmoid_times, uniform_times
-
-SCHEDULES = ("uniform", "sigmoid")
+from lumina.requests import SCHEDULES
 
 
 class FlowSolverScheduler(SchedulerMixin, ConfigMixin):
@@ -134,3 +133,23 @@ def _times_asked(solver: Solver, times: Float[Tensor, " points"]) -> Float[Tenso
             ask = steps.send(Answer(torch.zeros(1)))
         except StopIteration:
             return torch.stack(asked)
+
+
+def choose_scheduler(
+    usual: Any, *, solver: str | None, schedule: str | None, shift: float | None
+) -> Any:
+    """The usual scheduler of a model, or one of ours where anything else is asked for.
+
+    Args:
+        usual: What is taken if nothing is asked for.
+        solver: As in `FlowSolverScheduler`. None is Euler's.
+        schedule: As there. None is uniform.
+        shift: As there. None is 1.
+    """
+    if solver is schedule is shift is None:
+        return usual
+    return FlowSolverScheduler(
+        solver=solver or "euler",
+        schedule=schedule or "uniform",
+        shift=1.0 if shift is None else shift,
+    )

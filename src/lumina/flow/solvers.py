@@ -81,7 +81,7 @@ class Tableau(NamedTuple):
 
 def adams_bashforth(x: Float[Tensor, "b *grid"], times: Float[Tensor, " points"]) -> Steps:
     """Go along the line through this velocity and the one before; the first step is Euler's."""
-    before, step_before = None, None
+    before: tuple[Tensor, Tensor] | None = None  # the last step, and the velocity it began with
     for start, end in zip(times[:-1], times[1:], strict=True):
         step = end - start
         answer = yield Ask(x, start, is_stop=True)
@@ -89,8 +89,8 @@ def adams_bashforth(x: Float[Tensor, "b *grid"], times: Float[Tensor, " points"]
             x, before = answer.moved, None
         slope = answer.velocity
         if before is not None:
-            slope = slope + step / step_before / 2 * (slope - before)
-        before, step_before = answer.velocity, step
+            slope = slope + step / before[0] / 2 * (slope - before[1])
+        before = step, answer.velocity
         x = x + step * slope
     return x
 
@@ -104,7 +104,7 @@ def dpm_solver(x: Float[Tensor, "b *grid"], times: Float[Tensor, " points"]) -> 
     Source:
         DPM-Solver++, arXiv:2211.01095, algorithm 2.
     """
-    before, step_before = None, None
+    before: tuple[Tensor, Tensor] | None = None  # the last step, and the data expected at its start
     for start, end in zip(times[:-1], times[1:], strict=True):
         answer = yield Ask(x, start, is_stop=True)
         if answer.moved is not None:
@@ -112,9 +112,9 @@ def dpm_solver(x: Float[Tensor, "b *grid"], times: Float[Tensor, " points"]) -> 
         data = x + (1 - start) * answer.velocity
         step = _log_ratio(end) - _log_ratio(start)
         target = data
-        if before is not None and step_before.isfinite() and step.isfinite():
-            target = data + step / step_before / 2 * (data - before)
-        before, step_before = data, step
+        if before is not None and before[0].isfinite() and step.isfinite():
+            target = data + step / before[0] / 2 * (data - before[1])
+        before = step, data
         x = _toward(x, target, start, end)
     return x
 
