@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 
 import lumina
-from lumina.catalog import MODELS, download, find, load
+from lumina.catalog import MODELS, download, find, list_models, load
+from lumina.checkpoints.convert import convert
 from lumina.errors import LuminaError, UnknownNameError
 
 
@@ -47,14 +50,103 @@ def test_a_model_that_was_not_downloaded_names_the_command_that_does_it(tmp_path
             find(name)
 
 
-def test_a_hub_id_is_found_in_the_cache(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    cached = tmp_path / "models--someone--tiny"
-    (cached / "refs").mkdir(parents=True)
-    (cached / "refs" / "main").write_text("abc")
-    (cached / "snapshots").mkdir()
-    (cached / "snapshots" / "abc").symlink_to(tiny_folder)
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Put a folder into an empty cache of the hub, under an id."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def cache(hub_id, folder):
+        cached = tmp_path / "cache" / f"models--{hub_id.replace('/', '--')}"
+        (cached / "refs").mkdir(parents=True)
+        (cached / "refs" / "main").write_text("abc")
+        (cached / "snapshots").mkdir()
+        (cached / "snapshots" / "abc").symlink_to(folder)
+
+    return cache
+
+
+@pytest.fixture
+def make_original(tmp_path):
+    """A folder as of the original release."""
+
+    def make(**settings):
+        network = lumina.NextDiT(
+            sample_size=8, hidden_size=24, num_layers=1, num_attention_heads=3, **settings
+        )
+        network.save_pretrained(tmp_path / "network")
+        return convert(tmp_path / "network", tmp_path / "original", to="original")
+
+    return make
+
+
+def test_a_hub_id_is_found_in_the_cache(tiny_folder, cache):
+    cache("someone/tiny", tiny_folder)
     assert find("someone/tiny").folder.resolve() == tiny_folder.resolve()
+
+
+def test_a_folder_in_the_cache_without_weights_is_not_a_model(tmp_path, cache):
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "tokenizer.json").touch()
+    cache("someone/words", tmp_path / "words")
+    with pytest.raises(LuminaError, match="`lumina get someone/words` downloads it"):
+        find("someone/words")
+
+
+def test_a_network_of_the_original_release_loads_by_its_hub_id(tiny_folder, make_original, cache):
+    cache("someone/original", make_original(cross_attention_dim=16))
+    checkpoint = find("someone/original")
+    assert checkpoint.is_network
+    assert checkpoint.defaults == {"size": "64x64"}
+    parts = {"text_encoder": tiny_folder, "vae": tiny_folder}
+    pipeline = load("someone/original", dtype="float32", device="cpu", **parts)
+    assert pipeline.transformer.config.num_attention_heads == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "defaults"),
+    [
+        (
+            "lumina-next-t2i",
+            {"cross_attention_dim": 16},
+            {"size": "1024x1024", "preset": "original"},
+        ),
+        ("next-dit-imagenet-600m", {"num_classes": 5}, {"size": "256x256"}),
+    ],
+)
+def test_a_network_of_the_original_release_has_a_name_and_its_own_defaults(
+    tiny_folder, make_original, cache, name, settings, defaults
+):
+    cache(MODELS[name].hub_id, make_original(**settings))
+    checkpoint = find(name)
+    assert checkpoint.is_network
+    assert checkpoint.defaults == defaults
+    assert checkpoint.classes == settings.get("num_classes")
+    parts = {"text_encoder": tiny_folder, "vae": tiny_folder}
+    assert load(name, device="cpu", **parts).transformer.config.num_layers == 1
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_download_fetches_what_the_original_release_needs(suffix, monkeypatch):
+    there = [f"consolidated.00-of-01.{suffix}", "model_args.pth", "optimizer.00000-of-00008.pth"]
+    fetched = []
+
+    def snapshot_download(hub_id, *, allow_patterns):
+        fetched.extend(filter_repo_objects(there, allow_patterns=allow_patterns))
+        return hub_id
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert download("lumina-t2i") == Path("Alpha-VLLM/Lumina-T2I")
+    assert fetched == there[:2]
+
+
+def test_every_model_is_listed_with_the_memory_that_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    rows = {row["name"]: row for row in list_models()}
+    assert rows.keys() == MODELS.keys()
+    # Flag-DiT, LLaMA 2 and the autoencoder of SDXL.
+    assert rows["lumina-t2i"]["parameters"] == "11,738 M"
+    assert rows["next-dit-imagenet-600m"]["task"] == "class to image"
+    assert rows["lumina-next-t2i"]["on disk"] == "no: lumina get lumina-next-t2i"
 
 
 def test_what_is_neither_a_name_nor_a_hub_id_cannot_be_downloaded():

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the models that ship with the package are."""
 
+_GEMMA_2B, _LLAMA_2_7B = 2_506_172_416, 6_607_343_616
+"""Weights of the text encoders of released models, without a head."""
+
+_USUAL_AUTOENCODER = 83_653_863
+"""Weights of the VAEs that released models take."""
+
+_USUAL_CHANNELS = 256
+"""Their channels where pictures are widest."""
+
+_COPIES = 4
+"""Pictures of the widest channels that a decoder holds at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
@@ -36,6 +48,14 @@ class Footprint:
     parameters: int
     numbers_per_pixel: int
     """Numbers alive for each pixel while the picture is decoded, which takes more than a step."""
+
+    @classmethod
+    def around(cls, network: int, text_encoder: int = 0) -> "Footprint":
+        """Memory of a network and a text encoder, by their weights, and of a VAE as usual."""
+        return cls(
+            parameters=network + text_encoder + _USUAL_AUTOENCODER,
+            numbers_per_pixel=_COPIES * _USUAL_CHANNELS,
+        )
 
     def bytes(self, size: str, *, bytes_per_number: int) -> int:
         """Bytes that making a picture of this size takes, weights included."""
@@ -107,11 +127,38 @@ MODELS = {
             name="lumina-next-sft",
             summary="photographs and paintings, at 1024x1024",
             hub_id="Alpha-VLLM/Lumina-Next-SFT-diffusers",
-            # Transformer, Gemma 2B and the autoencoder of SDXL.
-            footprint=Footprint(
-                parameters=1_754_898_976 + 2_506_172_416 + 83_653_863, numbers_per_pixel=1024
-            ),
+            # Diffusers' file holds the queries of each block twice.
+            footprint=Footprint.around(1_754_898_976, _GEMMA_2B),
             defaults={"size": "1024x1024"},
+        ),
+        Model(
+            name="lumina-next-sft-original",
+            summary="the same, as the original release draws it",
+            hub_id="Alpha-VLLM/Lumina-Next-SFT",
+            footprint=Footprint.around(NETWORKS["next-dit-2b-gqa"].parameters, _GEMMA_2B),
+            defaults={"size": "1024x1024", "preset": "original"},
+        ),
+        Model(
+            name="lumina-next-t2i",
+            summary="photographs and paintings, before the last tuning",
+            hub_id="Alpha-VLLM/Lumina-Next-T2I",
+            footprint=Footprint.around(NETWORKS["next-dit-2b-gqa"].parameters, _GEMMA_2B),
+            defaults={"size": "1024x1024", "preset": "original"},
+        ),
+        Model(
+            name="lumina-t2i",
+            summary="photographs and paintings, by the older Flag-DiT",
+            hub_id="Alpha-VLLM/Lumina-T2I",
+            footprint=Footprint.around(NETWORKS["flag-dit-5b"].parameters, _LLAMA_2_7B),
+            defaults={"size": "1024x1024", "preset": "original"},
+        ),
+        Model(
+            name="next-dit-imagenet-600m",
+            summary="the 1000 classes of ImageNet, at 256x256",
+            task="class to image",
+            hub_id="Alpha-VLLM/Next-DiT",
+            footprint=Footprint.around(NETWORKS["next-dit-imagenet-600m"].parameters),
+            defaults={"size": "256x256"},
         ),
     )
 }
@@ -162,7 +209,7 @@ def find_part(name: str | Path, known: Mapping[str, Part], *, kind: str, flag: s
     hub_id = str(name) if part is None else part.hub_id
     if not _HUB_ID.fullmatch(hub_id):
         raise UnknownNameError.among([*known, *MODELS], str(name), kind=kind)
-    folder = _in_cache(hub_id, "config.json")
+    folder = _in_cache(hub_id)
     if folder is None:
         gated = _gated(hub_id) if part is not None and part.is_gated else ""
         raise LuminaError(
@@ -187,7 +234,8 @@ def find(name: str | Path) -> Checkpoint:
             f"{name} is not on this machine", hint=f"{where}`lumina get {name}` downloads it"
         )
     if not (folder / INDEX).is_file():
-        return _find_network(folder)
+        network = _find_network(folder)
+        return network if model is None else replace(network, defaults=model.defaults)
     read_index(folder)
     if model is not None:
         return Checkpoint(folder=folder, defaults=model.defaults)
@@ -217,7 +265,8 @@ def load(
         text_encoder: For a network alone: a name, a folder or a hub id. None is what the released
             model of its width was trained with.
         vae: The same for the VAE: "sdxl", "ema", "mse", a folder or a hub id.
-        preset: "original" samples as the original release did. None is how diffusers samples.
+        preset: "original" samples as the original release did. None is what suits a named model,
+            and for others how diffusers samples.
 
     Raises:
         LuminaError: If there is no such model, part or device here, or files of the model are
@@ -227,8 +276,9 @@ def load(
     from lumina.devices import pick_device, pick_dtype
     from lumina.pipelines.assembly import assemble, check_preset, load_folder
 
-    check_preset(preset)
     checkpoint = find(name)
+    preset = checkpoint.defaults.get("preset") if preset is None else preset
+    check_preset(preset)
     place = pick_device(device or "auto")
     numbers = pick_dtype(dtype or "auto", place)
     if checkpoint.is_network:
@@ -309,18 +359,11 @@ def list_networks() -> list[dict[str, str]]:
 
 PIXELS_PER_LATENT = 8
 
-_USUAL_AUTOENCODER = 83_653_863
-"""Weights of the VAEs that released models take."""
-
-_USUAL_CHANNELS = 256
-"""Their channels where pictures are widest."""
-
-_COPIES = 4
-"""Pictures of the widest channels that a decoder holds at once."""
-
 # What the hub allows: no run of dots or dashes, none at an end.
 _HUB_ID = re.compile(r"\w+(?:[.-]\w+)*/\w+(?:[.-]\w+)*")
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
+_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "model_args.pth", "consolidated*.pth"]
+_KNOWN = (INDEX, "config.json", "consolidated*")
+"""Files of which each tells a format that can be loaded."""
 
 
 def _row(model: Model) -> dict[str, str]:
@@ -367,16 +410,19 @@ def _footprint_of_network(path: Path) -> Footprint:
     from lumina.checkpoints.network import find_network
 
     parameters = sum(weight.numel() for weight in find_network(path, {}).build().parameters())
-    return Footprint(
-        parameters=parameters + _USUAL_AUTOENCODER, numbers_per_pixel=_COPIES * _USUAL_CHANNELS
-    )
+    return Footprint.around(parameters)
 
 
-def _in_cache(hub_id: str, file: str = INDEX) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+def _in_cache(hub_id: str) -> Path | None:
+    """The folder of a model that was downloaded, if it holds any of the known formats."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    path = try_to_load_from_cache(hub_id, file)
-    return Path(path).parent if isinstance(path, str) else None
+    try:
+        folder = Path(snapshot_download(hub_id, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if any(file for name in _KNOWN for file in folder.glob(name)) else None
 
 
 def _gated(hub_id: str) -> str:

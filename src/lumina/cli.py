@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import lumina
 from lumina.catalog import MODELS
@@ -119,6 +119,7 @@ def convert(options: argparse.Namespace) -> None:
             dtype=options.dtype,
             max_shard=options.max_shard,
             force=options.force,
+            config=dict(options.config),
         )
     )
 
@@ -127,7 +128,7 @@ def inspect(options: argparse.Namespace) -> None:
     """Print what a checkpoint is, without loading it."""
     from lumina.checkpoints.description import describe, lines
 
-    facts = describe(options.path)
+    facts = describe(options.path, dict(options.config))
     print(json.dumps(facts, indent=2) if options.json else "\n".join(lines(facts)))
 
 
@@ -211,6 +212,7 @@ def _make_parser() -> argparse.ArgumentParser:
     command = add(inspect)
     command.add_argument("path", type=Path, metavar="FILE|FOLDER", help="a network, or a pipeline")
     command.add_argument("--json", action="store_true", help="print JSON")
+    _add_config_flag(command)
     add(env)
     command = add(train)
     command.add_argument("recipe", type=Path, metavar="FILE", help="a TOML file of recipes/")
@@ -296,6 +298,18 @@ def _add_convert_flags(command: argparse.ArgumentParser) -> None:
         "--max-shard", metavar="SIZE", help="largest file of a diffusers folder (default: 10GB)"
     )
     command.add_argument("--force", action="store_true", help="replace DST")
+    _add_config_flag(command)
+
+
+def _add_config_flag(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config",
+        type=_name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of the network that its weights do not tell: num_attention_heads=16",
+    )
 
 
 def _help(field: dataclasses.Field, *, set_by_model: bool) -> str:
@@ -305,6 +319,18 @@ def _help(field: dataclasses.Field, *, set_by_model: bool) -> str:
         return f"{facts['help']}{unit} (default: what suits the model)"
     default = "" if field.default in (None, "", 0) else f" (default: {field.default})"
     return f"{facts['help']}{unit}{default}"
+
+
+def _name_and_value(text: str) -> tuple[str, Any]:
+    name, is_there, value = text.partition("=")
+    if not is_there:
+        raise LuminaError(
+            f"--config {text} has no value", hint="write --config num_attention_heads=16"
+        )
+    try:
+        return name, json.loads(value)
+    except ValueError:  # a text, such as moe_routing=time
+        return name, value
 
 
 def _comma_separated(text: str) -> list[str]:

@@ -86,13 +86,17 @@ def plan(
     if images < 1:
         raise LuminaError(f"images is {images}, which is out of range", hint="allowed: 1 and above")
     stored = {} if source is None else settings_of(source)
-    settings = stored | dict(settings)
-    checkpoint = find(settings.get("model", TextToImage.model))
-    kind, wishes = _choose_kind(prompts, settings, checkpoint)
+    checkpoint = find((stored | dict(settings)).get("model", TextToImage.model))
+    kind = TextToImage if checkpoint.classes is None else ClassToImage
+    names = {field.name for field in dataclasses.fields(kind)}
+    # A picture may have been made by a model of the other kind.
+    settings = {name: stored[name] for name in stored if name in names} | dict(settings)
+    wishes = _choose_wishes(prompts, settings, checkpoint)
+    _refuse_others(settings, names, checkpoint)
     chosen: dict[str, Any] = (
         {"seed": secrets.randbelow(SEEDS)} | dict(checkpoint.defaults) | settings
     )
-    requests = [
+    requests: list[ImageRequest] = [
         kind(**chosen | wish | {"seed": chosen["seed"] + number})
         for number, wish in enumerate(wish for wish in wishes for _ in range(images))
     ]
@@ -180,20 +184,18 @@ def settings_of(path: Path) -> dict[str, Any]:
     return check_names(ClassToImage if "class_label" in stored else TextToImage, stored)
 
 
-def _choose_kind(
+def _choose_wishes(
     prompts: list[str], settings: Mapping[str, Any], checkpoint: Checkpoint
-) -> tuple[type[ImageRequest], list[dict[str, Any]]]:
-    """What to ask a model for, and that of each picture which differs."""
+) -> list[dict[str, Any]]:
+    """What each picture is asked for by."""
     label = settings.get("class_label")
     if checkpoint.classes is None:
         if label is not None:
             raise LuminaError(
                 f"{checkpoint.folder} draws prompts, not classes", hint="leave --class-label out"
             )
-        return TextToImage, [
-            {"prompt": prompt} for prompt in prompts or [settings.get("prompt", "")]
-        ]
-    if prompts or label is None:
+        return [{"prompt": prompt} for prompt in prompts or [settings.get("prompt", "")]]
+    if prompts or "prompt" in settings or label is None:
         raise LuminaError(
             f"{checkpoint.folder} draws classes, not prompts",
             hint=f"give --class-label, 0 to {checkpoint.classes - 1}, and no prompt",
@@ -203,7 +205,19 @@ def _choose_kind(
             f"class_label is {label}, which is out of range",
             hint=f"allowed: 0 to {checkpoint.classes - 1}",
         )
-    return ClassToImage, [{"class_label": label}]
+    return [{"class_label": label}]
+
+
+def _refuse_others(settings: Mapping[str, Any], names: set[str], checkpoint: Checkpoint) -> None:
+    """Refuse settings that requests to models of this kind do not have."""
+    drawn = "prompts" if checkpoint.classes is None else "classes"
+    for name in settings:
+        if name not in names:
+            flag = f"--{name.replace('_', '-')}"
+            raise LuminaError(
+                f"{checkpoint.folder} draws {drawn}, for which {flag} has no meaning",
+                hint=f"leave {flag} out",
+            )
 
 
 def _compare_weights(source: Path, model_hash: str) -> None:

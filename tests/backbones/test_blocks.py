@@ -91,3 +91,89 @@ def test_the_start_is_left_by_training(model):
 def test_a_new_network_of_text_has_one_query_for_both_attentions():
     model = NextDiT(**TINY, **TEXT)
     assert all(block.shares_query for block in model.layers)
+
+
+SIZES = [(8, 12), (4, 4), (2, 6)]
+"""Of samples in one batch."""
+
+
+def make_listed(model):
+    """Arguments of a call for samples of different sizes."""
+    generator = torch.Generator().manual_seed(0)
+    samples = [torch.randn(4, *size, generator=generator) for size in SIZES]
+    times = torch.rand(len(SIZES), generator=generator)
+    if model.config["num_classes"]:
+        return samples, times, {"class_labels": torch.tensor([3, 10, 1])}
+    mask = torch.ones(len(SIZES), 5)
+    mask[1, 3:] = 0
+    text = torch.randn(len(SIZES), 5, 16, generator=generator)
+    return samples, times, {"encoder_hidden_states": text, "encoder_mask": mask}
+
+
+@torch.no_grad()
+def test_samples_of_different_sizes_are_what_they_are_alone(model):
+    randomise(model)
+    samples, times, condition = make_listed(model)
+    together = model(samples, times, **condition).sample
+    for number, sample in enumerate(samples):
+        own = slice(number, number + 1)
+        condition_of_one = {name: value[own] for name, value in condition.items()}
+        alone = model(sample.unsqueeze(0), times[own], **condition_of_one).sample
+        torch.testing.assert_close(together[number], alone[0])
+
+
+@torch.no_grad()
+def test_samples_of_different_sizes_have_no_padding_outside_attention(model):
+    samples, times, condition = make_listed(model)
+    alone, together = [], []
+    for rows in (alone, together):
+        hooks = [
+            part.register_forward_pre_hook(
+                lambda _, given, rows=rows: rows.append(given[0].shape[:2].numel())
+            )
+            for part in (model.layers[0].feed_forward, model.layers[0].attn1.to_q)
+        ]
+        if rows is together:
+            model(samples, times, **condition)
+        else:
+            for number, sample in enumerate(samples):
+                own = slice(number, number + 1)
+                condition_of_one = {name: value[own] for name, value in condition.items()}
+                model(sample.unsqueeze(0), times[own], **condition_of_one)
+        for hook in hooks:
+            hook.remove()
+    assert together == [sum(alone[::2]), sum(alone[1::2])]
+
+
+def test_checkpointing_changes_no_gradient_of_samples_of_different_sizes(model):
+    randomise(model)
+    samples, times, condition = make_listed(model)
+    gradients = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.enable_gradient_checkpointing()
+        model.zero_grad()
+        found = model(samples, times, **condition).sample
+        sum(part.square().sum() for part in found).backward()
+        gradients.append([w.grad for w in model.parameters() if w.grad is not None])
+    assert len(gradients[0]) > 20
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("routing", ["time", "space", "both"])
+def test_checkpointing_changes_no_balance_and_none_of_its_gradients(routing):
+    model = NextDiT(**TINY, num_classes=10, moe_routing=routing, num_experts=3)
+    randomise(model)
+    samples, times, condition = make_listed(model)
+    found = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.enable_gradient_checkpointing()
+        model.zero_grad()
+        balance = []
+        velocity = model(samples, times, **condition, balance=balance).sample
+        count = len(balance)
+        (sum(balance) + sum(part.square().sum() for part in velocity)).backward()
+        assert len(balance) == count
+        found.append(balance + [w.grad for w in model.parameters() if w.grad is not None])
+    torch.testing.assert_close(*found)

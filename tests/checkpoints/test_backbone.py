@@ -46,6 +46,31 @@ def test_a_dtype_is_that_of_every_weight(make_model, plain):
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("naming", ["ours", "original"])
+def test_weights_of_8_bits_load_as_they_are(
+    tmp_path, make_model, plain, as_original, dtype, naming
+):
+    model = make_model()
+    weights = plain(model) if naming == "ours" else as_original(model)
+    file = tmp_path / "one.safetensors"
+    save_file({name: weight.to(dtype) for name, weight in weights.items()}, file)
+    again = load_backbone(file)
+    assert {weight.dtype for weight in again.parameters()} == {dtype}
+    assert all(block.shares_query for block in again.layers)
+    model.to(dtype=dtype)
+    for name, weight in again.state_dict().items():
+        assert torch.equal(weight.view(torch.uint8), model.state_dict()[name].view(torch.uint8))
+
+
+def test_models_of_classes_are_taken_for_those_of_256_pixels(make_model, plain):
+    for kind, settings in ((lumina.NextDiT, {}), (FlagDiT, {"has_line_token": False})):
+        weights = plain(make_model(kind, num_classes=5, **settings))
+        heads = {"num_attention_heads": 6}
+        assert load_backbone(weights, heads).config.sample_size == 32
+        assert load_backbone(weights, heads | {"sample_size": 8}).config.sample_size == 8
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_a_folder_of_the_original_release_loads_its_averaged_weights(
     tmp_path, suffix, make_model, as_original
@@ -87,9 +112,28 @@ class Hostile:
 
 def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path):
     torch.save({"x_embedder.weight": Hostile(tmp_path / "harm")}, tmp_path / "hostile.pth")
-    with pytest.raises(LuminaError, match="nothing of it was run"):
+    with pytest.raises(LuminaError, match=r"holds posix\.mkdir, .* nothing of it was run"):
         load_backbone(tmp_path / "hostile.pth")
     assert not (tmp_path / "harm").exists()
+
+
+class Callback:
+    """What a training state may hold beside weights."""
+
+
+def test_of_a_training_state_the_class_that_is_refused_is_named(tmp_path, make_model, plain):
+    state = {"state_dict": plain(make_model()), "callbacks": {Callback: {"steps": 1}}}
+    torch.save(state, tmp_path / "last.ckpt")
+    with pytest.raises(LuminaError, match=r"holds \S*Callback, which is no tensor"):
+        load_backbone(tmp_path / "last.ckpt")
+
+
+def test_a_pickle_that_was_cut_off_is_told_from_a_hostile_one(tmp_path, make_model, plain):
+    path = tmp_path / "one.pth"
+    torch.save(plain(make_model()), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(LuminaError, match="is cut off"):
+        load_backbone(path)
 
 
 def cut(path):

@@ -235,3 +235,24 @@ def test_the_command_converts_and_tells_where(tmp_path, make_model, capsys):
     shutil.rmtree(tmp_path / "first")
     assert main([*command, "--force"]) == 1
     assert target.exists()
+
+
+@pytest.mark.parametrize("to", ["single", "diffusers", "original"])
+def test_weights_of_8_bits_are_converted_as_they_are(tmp_path, make_model, plain, to):
+    weights = {name: w.to(torch.float8_e4m3fn) for name, w in plain(make_model()).items()}
+    save_file(weights, tmp_path / "file.safetensors")
+    again = load_backbone(convert(tmp_path / "file.safetensors", tmp_path / "target", to=to))
+    for name, weight in again.state_dict().items():
+        assert torch.equal(weight.view(torch.uint8), weights[name].view(torch.uint8))
+
+
+def test_weights_that_are_left_out_are_named(tmp_path, make_model, plain, caplog):
+    prefix = "model.diffusion_model."
+    weights = {f"{prefix}{name}": weight for name, weight in plain(make_model()).items()}
+    save_file(weights, tmp_path / "alone.safetensors")
+    convert(tmp_path / "alone.safetensors", tmp_path / "first")
+    assert "left out" not in caplog.text
+    weights["first_stage_model.conv.weight"] = torch.zeros(1)
+    save_file(weights, tmp_path / "file.safetensors")
+    convert(tmp_path / "file.safetensors", tmp_path / "second")
+    assert "left out: first_stage_model.conv.weight" in caplog.text

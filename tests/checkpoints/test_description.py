@@ -1,7 +1,10 @@
 import json
 
+import diffusers
 import pytest
 import torch
+import transformers
+from diffusers.quantizers import PipelineQuantizationConfig
 from safetensors.torch import load_file, save_file
 
 from lumina import LuminaError, LuminaPipeline, load_backbone
@@ -124,3 +127,75 @@ def test_the_command_prints_json_or_lines(tmp_path, make_model, capsys):
     assert "class: NextDiT" in lines
     assert f"parameters: {count(load_backbone(tmp_path)):,}" in lines
     assert "  hidden_size: 48" in lines
+
+
+def test_a_pipeline_of_a_variant_is_described_as_one_of_none(tiny_folder, tmp_path):
+    LuminaPipeline.from_pretrained(tiny_folder).save_pretrained(tmp_path, variant="fp16")
+    facts = describe(tmp_path)
+    assert facts["parameters"] == describe(tiny_folder)["parameters"]
+    assert facts["parts"]["vae"]["files"] == ["diffusion_pytorch_model.fp16.safetensors"]
+
+
+def test_quantized_models_are_described_as_far_as_their_files_tell(tiny_folder, tmp_path):
+    quantization = pytest.importorskip("torchao.quantization")
+    kind = quantization.Int8WeightOnlyConfig
+    mapping = {
+        "transformer": diffusers.TorchAoConfig(kind()),
+        "text_encoder": transformers.TorchAoConfig(kind()),
+    }
+    pipeline = LuminaPipeline.from_pretrained(
+        tiny_folder, quantization_config=PipelineQuantizationConfig(quant_mapping=mapping)
+    )
+    pipeline.save_pretrained(tmp_path)
+    facts, plain = describe(tmp_path), describe(tiny_folder)
+    assert facts["parameters"] == plain["parameters"]
+    for name in mapping:
+        part = facts["parts"][name]
+        assert part["quantized by"] == "torchao"
+        assert part["parameters"] == plain["parts"][name]["parameters"]
+        assert describe(tmp_path / name) == part
+    assert "i8" in facts["parts"]["transformer"]["dtype"]
+    config, expected = (f["parts"]["transformer"]["config"] for f in (facts, plain))
+    assert config == expected
+
+
+def test_a_routing_that_shapes_leave_open_is_told_to_be_assumed(make_model, plain, tmp_path):
+    model = make_model(num_classes=5, moe_routing="time", num_experts=3)
+    save_file(plain(model), tmp_path / "single.safetensors")
+    config = {"num_attention_heads": 6}
+    facts = describe(tmp_path / "single.safetensors", config)
+    assert facts["assumed"] == ["moe_routing"]
+    facts = describe(tmp_path / "single.safetensors", config | {"moe_routing": "time"})
+    assert "assumed" not in facts
+    assert facts["family"].endswith("experts chosen by time")
+
+
+def test_the_command_takes_what_weights_do_not_tell(tmp_path, make_model, plain, capsys):
+    model = make_model(num_classes=5, moe_routing="time", num_experts=3)
+    file = str(tmp_path / "single.safetensors")
+    save_file(plain(model), file)
+    assert main(["inspect", file]) == 1
+    assert "--config num_attention_heads=N" in capsys.readouterr().err
+    given = ["--config", "num_attention_heads=6", "--config", "moe_routing=time"]
+    assert main(["inspect", file, "--json", *given]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["num_attention_heads"] == 6
+    assert main(["convert", file, str(tmp_path / "folder"), *given]) == 0
+    config = load_backbone(tmp_path / "folder").config
+    assert (config.num_attention_heads, config.moe_routing) == (6, "time")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told", "code"),
+    [("num_heads=6", "unknown setting 'num_heads'", 1), ("num_attention_heads", "no value", 2)],
+)
+def test_a_setting_that_no_network_has_is_refused(
+    tmp_path, make_model, plain, capsys, setting, told, code
+):
+    save_file(plain(make_model()), tmp_path / "single.safetensors")
+    assert main(["inspect", str(tmp_path / "single.safetensors"), "--config", setting]) == code
+    assert told in capsys.readouterr().err
+
+
+def test_a_pipeline_takes_no_settings(tiny_folder):
+    with pytest.raises(LuminaError, match="num_layers cannot be changed"):
+        describe(tiny_folder, {"num_layers": 3})

@@ -9,6 +9,7 @@ from lumina.checkpoints.folder import (
     count_parameters,
     fingerprint,
     read_shapes,
+    variant_of,
     weight_files,
 )
 from lumina.errors import LuminaError
@@ -164,3 +165,29 @@ def test_every_kind_of_damage_is_one_line_and_a_hint(own_folder, damage, told):
     message, hint = refusal(own_folder).splitlines()
     assert told in message
     assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize("size", ["10GB", "20KB"])
+def test_a_pipeline_of_a_variant_is_checked_and_loaded(tiny_folder, tmp_path, size):
+    import lumina
+
+    pipeline = lumina.load(tiny_folder, dtype="float32", device="cpu")
+    pipeline.save_pretrained(tmp_path, variant="fp16", max_shard_size=size)
+    check_folder(tmp_path)
+    assert variant_of(tmp_path) == "fp16"
+    assert variant_of(tiny_folder) is None
+    assert count_parameters(tmp_path) == count_parameters(tiny_folder)
+    again = lumina.load(tmp_path, dtype="float32", device="cpu")
+    for part in PARTS:
+        weights = getattr(pipeline, part).state_dict()
+        for name, weight in getattr(again, part).state_dict().items():
+            assert weight.equal(weights[name]), name
+
+
+def test_several_variants_and_nothing_else_are_refused(own_folder):
+    (file,) = weight_files(own_folder / "vae")
+    for variant in ("fp16", "bf16"):
+        shutil.copy(file, file.with_name(f"{file.stem}.{variant}.safetensors"))
+    check_folder(own_folder)
+    file.unlink()
+    assert "bf16.safetensors, " in refusal(own_folder)

@@ -44,6 +44,12 @@ def next_dit():
     return randomise(NextDiT(**TINY))
 
 
+@pytest.fixture(params=["time", "space", "both"])
+def mixture(request):
+    """A Next-DiT with more experts than the tokens of `run` can choose."""
+    return randomise(NextDiT(**TINY, moe_routing=request.param, num_experts=80))
+
+
 @pytest.fixture
 def pipeline(tiny_folder, next_dit):
     """A pipeline for 64x64 pixels around that Next-DiT."""

@@ -70,7 +70,7 @@ def between(model, config, shapes, **named):
     """How far the output of processes is from that of one, where each has its part of the work."""
     inputs = make_inputs(*shapes)
     tokens = []
-    model.layers[0].attn1.to_q.register_forward_hook(lambda *call: tokens.append(call[2].shape[1]))
+    model.norm_out.register_forward_pre_hook(lambda _, given: tokens.append(given[0].shape[1]))
     expected = model(**inputs).sample
     shared = copy.deepcopy(model)
     shared.enable_parallelism(config=config)

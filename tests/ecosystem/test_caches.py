@@ -175,6 +175,30 @@ def test_a_pipeline_forgets_a_picture_that_failed(tiny_folder):
     assert torch.equal(draw(), expected)
 
 
+@pytest.mark.parametrize("name", [name for name in CACHES if "pyramid" not in name])
+@torch.no_grad()
+def test_a_cache_begins_again_where_guidance_ends_or_begins(tiny_folder, name):
+    def change(pipeline, step, timestep, tensors):
+        pipeline._guidance_scale = 1.0 if step in (3, 4) else 4.0
+        return tensors
+
+    pipeline = LuminaPipeline.from_pretrained(tiny_folder)
+    model, calls = randomise(pipeline.transformer), []
+    model.register_forward_hook(lambda *call: calls.append(call[1:]), with_kwargs=True)
+    model.enable_cache(CACHES[name](model))
+    latents = pipeline(
+        "a cat",
+        guidance_scale=4.0,
+        num_inference_steps=STEPS,
+        output_type="latent",
+        callback_on_step_end=change,
+    ).images
+    assert len(latents) == 1
+    model.disable_cache()
+    for arguments, named, found in (calls[4], calls[6]):
+        assert torch.equal(model(*arguments, **named)[0], found[0])
+
+
 @pytest.mark.parametrize(
     ("config", "layers", "reason"),
     [

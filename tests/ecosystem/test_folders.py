@@ -48,8 +48,17 @@ def test_a_folder_of_another_task_is_refused_with_what_to_do(pipeline, tmp_path)
     assert hint == "hint: `lumina.load` loads those alone; `diffusers.DiTPipeline` may load it"
 
 
+TINY = {
+    "sample_size": 8,
+    "hidden_size": 24,
+    "num_layers": 1,
+    "num_attention_heads": 3,
+    "cross_attention_dim": 16,
+}
+
+
 @pytest.mark.parametrize("loader", [DiffusionPipeline, AutoPipelineForText2Image])
-@pytest.mark.parametrize("task", ["classes", "original", "template"])
+@pytest.mark.parametrize("task", ["classes", "original", "template", "rope"])
 def test_a_folder_that_diffusers_alone_cannot_open_names_who_can(pipeline, tmp_path, loader, task):
     parts = dict(pipeline.components)
     if task == "classes":
@@ -57,6 +66,9 @@ def test_a_folder_that_diffusers_alone_cannot_open_names_who_can(pipeline, tmp_p
             sample_size=8, hidden_size=24, num_layers=1, num_attention_heads=2, num_classes=10
         )
         own = LuminaClassPipeline(network, pipeline.scheduler, pipeline.vae)
+    elif task == "rope":  # diffusers would turn positions in its own way
+        network = NextDiT(**TINY, rope_theta=100.0)
+        own = LuminaPipeline(**parts | {"transformer": network})
     elif task == "original":
         own = OriginalLuminaPipeline(**parts | {"scheduler": None})
     else:

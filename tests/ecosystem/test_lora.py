@@ -281,6 +281,18 @@ def test_an_adapter_for_another_width_names_layer_and_shapes(pipeline):
     assert not hasattr(pipeline.transformer, "peft_config")
 
 
+def test_an_adapter_in_a_file_is_named_by_its_file(pipeline, tmp_path):
+    file = tmp_path / "lora.safetensors"
+    wide = NextDiT(hidden_size=96, num_layers=2, num_attention_heads=6, cross_attention_dim=16)
+    save_file(make_lora(wide, "kohya", only="layers.0.attn1.to_k")[0], file)
+    with pytest.raises(LuminaError, match=rf"of {file} has the shape \[3, 96\]"):
+        pipeline.load_lora_weights(file)
+    other = "transformer.transformer_blocks.0.attn.to_q.lora_A.weight"
+    save_file({other: torch.zeros(3, 48)}, file)
+    with pytest.raises(LuminaError, match=f"1 of the 1 layers of {file} are not in NextDiT"):
+        pipeline.load_lora_weights(file)
+
+
 def test_an_adapter_of_which_layers_are_missing_is_refused(pipeline):
     weights = {
         f"transformer.transformer_blocks.{block}.attn.to_q.lora_A.weight": torch.zeros(3, 48)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from diffusers import ContextParallelConfig, FirstBlockCacheConfig
+from diffusers import ContextParallelConfig, FirstBlockCacheConfig, ParallelConfig
 
 from lumina import LuminaError, LuminaPipeline, NextDiT
 from lumina.nn.attention import fused_attend
@@ -56,12 +56,23 @@ def one_process(tmp_path_factory):
     [
         ({"ulysses_degree": 4}, "6 heads cannot be split"),
         ({"ring_degree": 2, "ring_anything": True}, "even parts"),
+        ({"ring_degree": 2, "ulysses_degree": 2}, "one of these ways at a time.*one of them to 4"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(config, reason):
     model = NextDiT(hidden_size=48, num_attention_heads=6, num_layers=1, cross_attention_dim=32)
-    with pytest.raises(LuminaError, match=reason):
+    with pytest.raises(LuminaError, match=f"(?s){reason}"):
         model.enable_parallelism(config=ContextParallelConfig(**config))
+
+
+@pytest.mark.parametrize("way", ["ulysses_degree", "ring_degree"])
+def test_tokens_that_do_not_divide_among_processes_are_refused(way):
+    model = NextDiT(hidden_size=48, num_attention_heads=6, num_layers=1, cross_attention_dim=32)
+    config = ContextParallelConfig(**{way: 2})
+    # As `enable_parallelism` leaves it, for which there would have to be two processes.
+    model._parallel_config = ParallelConfig(context_parallel_config=config)
+    with pytest.raises(LuminaError, match="9 tokens do not divide evenly among 2 processes"):
+        model(torch.randn(1, 4, 6, 6), torch.rand(1), torch.randn(1, 5, 32))
 
 
 def test_a_cache_that_decides_by_tokens_does_not_go_with_sharing_them():

@@ -82,6 +82,14 @@ def test_the_router_of_a_mixture_stays_as_it_is(tmp_path):
     assert "layers.0.second_forward.experts.2.linear_1" in quantized
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_quantized_mixture_stays_near_the_exact_one(mixture, run, tmp_path, kind):
+    mixture.save_pretrained(tmp_path)
+    error = relative_error(run(load(tmp_path, kind)), run(mixture))
+    # Where a router reads tokens, some go to another expert.
+    assert 0 < error < (TOLERANCE[kind] if mixture.config.moe_routing == "time" else 0.2)
+
+
 def test_layers_that_a_config_names_stay_instead(next_dit, tmp_path):
     next_dit.save_pretrained(tmp_path)
     config = TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=["layers.1"])

@@ -176,6 +176,8 @@ def test_the_command_draws_classes(network, tiny_folder, tmp_path, capsys):
         (["--class-label", "10"], "allowed: 0 to 9"),
         (["--class-label", "-1"], "-1"),
         (["a cat", "--class-label", "1"], "no prompt"),
+        (["--class-label", "1", "--negative", "blur"], "leave --negative out"),
+        (["--class-label", "1", "--text-encoder", "gemma-2b"], "leave --text-encoder out"),
     ],
 )
 def test_the_command_says_how_to_ask_for_classes(network, tiny_folder, capsys, arguments, told):
@@ -188,3 +190,21 @@ def test_the_command_says_how_to_ask_for_classes(network, tiny_folder, capsys, a
 def test_a_model_of_text_refuses_a_class(tiny_folder, capsys):
     assert main(["generate", "--model", str(tiny_folder), "--class-label", "3"]) == 1
     assert "draws prompts, not classes" in capsys.readouterr().err
+
+
+def test_of_a_picture_of_the_other_kind_the_settings_that_both_have_are_taken(
+    network, tiny_folder, tmp_path
+):
+    classes = ["--model", str(network("classes")), "--vae", str(tiny_folder)]
+    first, second, third = (str(tmp_path / f"{name}.png") for name in "abc")
+    flags = ["--steps", "2", "--seed", "1", "--device", "cpu", "--negative", "blur"]
+    assert main(["generate", "a cat", "--model", str(tiny_folder), *flags, "-o", first]) == 0
+    assert main(["generate", "--from", first, *classes, "--class-label", "3", "-o", second]) == 0
+    request = read_record(second)["request"]
+    assert (request["class_label"], request["steps"]) == (3, 2)
+    assert "negative" not in request
+    words = ["--model", str(network("next")), "--text-encoder", str(tiny_folder)]
+    assert main(["generate", "a dog", "--from", second, *words, "-o", third]) == 0
+    request = read_record(third)["request"]
+    assert (request["prompt"], request["steps"]) == ("a dog", 2)
+    assert "class_label" not in request

@@ -5,12 +5,23 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 import lumina
+from lumina import LuminaError, LuminaPipeline, NextDiT
 from lumina.backbones.flag_dit import FlagDiT
+from lumina.checkpoints.convert import convert
 from lumina.flow.guidance import guide
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import shift_times, uniform_times
+from lumina.pipelines import checks
 from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
+
+TINY = {
+    "sample_size": 8,
+    "hidden_size": 24,
+    "num_layers": 1,
+    "num_attention_heads": 3,
+    "cross_attention_dim": 16,
+}
 
 
 @pytest.fixture
@@ -101,6 +112,55 @@ def test_positions_are_scaled_above_the_trained_size_alone(original):
         size=(12, 12),
     )
     torch.testing.assert_close(draw(original, width=96, height=96), wide, atol=1e-5, rtol=1e-4)
+
+
+def test_a_folder_of_another_pipeline_gives_all_parts_but_the_scheduler(tiny_folder, tmp_path):
+    loaded = OriginalLuminaPipeline.from_pretrained(tiny_folder)
+    assert (loaded.scheduler.config.solver, loaded.scheduler.config.shift) == ("midpoint", 4.0)
+    loaded.scheduler = FlowSolverScheduler(solver="heun", shift=2.0)
+    loaded.save_pretrained(tmp_path)
+    again = OriginalLuminaPipeline.from_pretrained(tmp_path)
+    assert (again.scheduler.config.solver, again.scheduler.config.shift) == ("heun", 2.0)
+
+
+def test_a_file_needs_no_scheduler(parts, tiny_folder, tmp_path):
+    file = tmp_path / "network.safetensors"
+    convert(tiny_folder, file)
+    parts = {name: part for name, part in parts.items() if name != "transformer"}
+    for settings in (parts, {"config": tiny_folder}):
+        loaded = OriginalLuminaPipeline.from_single_file(file, **settings)
+        assert (loaded.scheduler.config.solver, loaded.scheduler.config.shift) == ("midpoint", 4.0)
+
+
+def test_a_tokenizer_that_others_use_is_left_as_it_is(tiny_folder):
+    usual = lumina.load(tiny_folder, dtype="float32", device="cpu")
+    assert usual.tokenizer.padding_side == "left"
+    own = OriginalLuminaPipeline(**dict(usual.components) | {"scheduler": None})
+    assert (usual.tokenizer.padding_side, own.tokenizer.padding_side) == ("left", "right")
+
+
+def test_long_prompts_are_not_cut_for_llama(flag, caplog):
+    draw(flag, "a cat " * 60)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("kind", "network", "told"),
+    [
+        (LuminaPipeline, lambda: FlagDiT(**TINY), "use LuminaFlagPipeline"),
+        (OriginalLuminaPipeline, lambda: FlagDiT(**TINY), "use LuminaFlagPipeline"),
+        (LuminaPipeline, lambda: NextDiT(**TINY, num_classes=3), "use LuminaClassPipeline"),
+    ],
+)
+def test_a_network_of_another_pipeline_is_refused(parts, kind, network, told):
+    parts = parts | {"transformer": network(), "scheduler": FlowMatchEulerDiscreteScheduler()}
+    with pytest.raises(LuminaError, match=told):
+        kind(**parts)
+
+
+def test_a_next_dit_is_not_for_the_pipeline_of_flag_dit():
+    with pytest.raises(LuminaError, match="use LuminaPipeline"):
+        checks.network(NextDiT(**TINY), FlagDiT)
 
 
 def test_another_scheduler_may_be_given(parts):

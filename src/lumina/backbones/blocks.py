@@ -15,9 +15,11 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from lumina.backbones.packing import Row, row_of
 from lumina.backbones.parallel import (
     CONTEXT_PARALLEL_PLAN,
     check_context_parallel,
+    check_shares,
     set_up_on_cpu,
 )
 from lumina.backbones.sharing import have_equal_weights, without_adapters
@@ -79,6 +81,20 @@ class BlockContext(NamedTuple):
     """None: the kernel that each attention is set to."""
     balance: list[Tensor] | None
     """Where mixtures of experts put how unevenly they are used."""
+    row: Row | None = None
+    """How the tokens of all samples lie in one row. None: they lie in a batch."""
+
+    def spread(self, values: Float[Tensor, "b 1 c"]) -> Float[Tensor, "rows #n c"]:
+        """Make values of each sample fit the tokens."""
+        return values if self.row is None else self.row.spread(values)
+
+    def part(self, tokens: Float[Tensor, "rows tokens h k"]) -> Float[Tensor, "b n h k"]:
+        """Make a batch of the tokens, as attention needs it."""
+        return tokens if self.row is None else self.row.part(tokens)
+
+    def join(self, tokens: Float[Tensor, "b n h k"]) -> Float[Tensor, "rows tokens h k"]:
+        """Make of a batch what the tokens were."""
+        return tokens if self.row is None else self.row.join(tokens)
 
 
 class AttentionBlock(nn.Module):
@@ -113,21 +129,22 @@ class AttentionBlock(nn.Module):
         cached_text: TextKeyValue | None,
     ) -> Float[Tensor, "b n d"]:
         """What tokens take from each other and from the text; `cached_text` is filled in."""
-        query = rotate(self.attn1.query(normed), context.rope)
+        query = context.part(rotate(self.attn1.query(normed), context.rope))
         key, value = self.attn1.key_value(normed)
-        key = rotate(key, context.rope)
+        key, value = context.part(rotate(key, context.rope)), context.part(value)
         attend = context.attend
         tokens = self.attn1(
             query, key, value, mask=context.mask, scale=context.scale, attend=attend
         )
         if context.text is None:
-            return self.attn1.to_out[0](tokens.flatten(2))
+            return self.attn1.to_out[0](context.join(tokens).flatten(2))
         if not self.shares_query:
-            query = rotate(self.attn2.query(normed), context.rope)
+            query = context.part(rotate(self.attn2.query(normed), context.rope))
         key, value = self._text_key_value(context.text, cached_text)
         text = self.attn2(query, key, value, mask=context.text_mask, attend=attend)
         gate = self.gate.tanh().to(text.dtype).unsqueeze(-1)
-        return self.attn2.to_out[0](torch.addcmul(tokens, gate, text).flatten(2))
+        tokens = context.join(torch.addcmul(tokens, gate, text))
+        return self.attn2.to_out[0](tokens.flatten(2))
 
     @property
     def shares_query(self) -> bool:
@@ -193,21 +210,52 @@ class FlowTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
     token_split: nn.Module
     gradient_checkpointing: bool
 
+    _cached_samples: int | None = None
+    """How many samples the calls had at the latest step that a step cache was told of."""
+
     def run_blocks(
         self, tokens: Float[Tensor, "b n d"], context: BlockContext, cache: StepCache | None
     ) -> Float[Tensor, "b n d"]:
-        """Send tokens through all blocks."""
+        """Send tokens through all blocks.
+
+        Raises:
+            LuminaError: If processes are to share the tokens, and these do not divide among them.
+        """
+        check_shares(tokens.shape[1], self._parallel_config)
+        # Processes take even parts of a batch, whose padding falls to some of them.
+        if context.mask is not None and self._parallel_config is None:
+            is_token = context.mask[:, 0, 0]
+            row = row_of(is_token)
+            rope = row.join(context.rope.expand(*is_token.shape, -1, -1))
+            context = context._replace(rope=rope, row=row)
+            return row.part(self._run_blocks(row.join(tokens), context, cache))
         tokens, rope = self.token_split(tokens, context.rope)
-        context = context._replace(rope=rope)
+        return self._run_blocks(tokens, context._replace(rope=rope), cache)
+
+    def _run_blocks(
+        self, tokens: Float[Tensor, "b n d"], context: BlockContext, cache: StepCache | None
+    ) -> Float[Tensor, "b n d"]:
         count = len(self.layers)
         learning = torch.is_grad_enabled()
         cached_texts = [None] * count if cache is None or learning else cache.blocks(count)
         for block, cached_text in zip(self.layers, cached_texts, strict=True):
-            arguments = (tokens, context, cached_text)
             if learning and self.gradient_checkpointing:
-                tokens = self._gradient_checkpointing_func(block, *arguments)
+                tokens = self._checkpoint(block, tokens, context)
             else:
-                tokens = block(*arguments)
+                tokens = block(tokens, context, cached_text)
+        return tokens
+
+    def _checkpoint(
+        self, block: nn.Module, tokens: Float[Tensor, "b n d"], context: BlockContext
+    ) -> Float[Tensor, "b n d"]:
+        """Run a block that the backward pass runs again, with a list of its own for `balance`."""
+        if context.balance is None:
+            return self._gradient_checkpointing_func(block, tokens, context)
+        found: list[Tensor] = []
+        own = context._replace(balance=found)
+        tokens = self._gradient_checkpointing_func(block, tokens, own)
+        context.balance.extend(found)
+        found.clear()  # the graph keeps this list, and would keep itself by what is in it
         return tokens
 
     def enable_cache(self, config: Any) -> None:
@@ -225,16 +273,24 @@ class FlowTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
         super().enable_cache(fit_cache(config, self.layers, is_parallel=is_parallel))
 
     def step_context(
-        self, step: int, *, steps: int, time: Float[Tensor, ""]
+        self, step: int, *, steps: int, time: Float[Tensor, ""], samples: int | None = None
     ) -> AbstractContextManager[None]:
         """Tell a step cache, if one is enabled, at which step the calls inside are.
 
         The first step of a sample forgets the sample before, however that ended.
+
+        Args:
+            step: The number of the step, from 0.
+            steps: How many there are.
+            time: The time of the step, in [0, 1].
+            samples: How many the calls compute at once, needed where that may change, as it does
+                when guidance ends: then the cache forgets the steps before.
         """
         if not self.is_cache_enabled:
             return nullcontext()
-        if step == 0:
+        if step == 0 or samples != self._cached_samples:
             self._reset_stateful_cache()
+        self._cached_samples = samples
         return self.cache_context(
             "velocity", step_index=step, num_inference_steps=steps, sigma=1 - time.item()
         )

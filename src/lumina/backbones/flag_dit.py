@@ -67,7 +67,7 @@ class FlagDiTBlock(AttentionBlock):
         cached_text: TextKeyValue | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Return the tokens after this block; `cached_text` is filled in if it is empty."""
-        modulation = self.norm1.modulation(context.condition)
+        modulation = (context.spread(part) for part in self.norm1.modulation(context.condition))
         shift, scale, gate, forward_shift, forward_scale, forward_gate = modulation
         normed = self.norm1.norm(hidden_states, 1 + scale) + shift
         hidden_states = hidden_states + gate * self.attention(normed, context, cached_text)

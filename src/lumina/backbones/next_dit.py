@@ -102,7 +102,8 @@ class NextDiTBlock(AttentionBlock):
         cached_text: TextKeyValue | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Return the tokens after this block; `cached_text` is filled in if it is empty."""
-        scale, gate, *others = self.norm1.modulation(context.condition)
+        modulation = self.norm1.modulation(context.condition)
+        scale, gate, *others = (context.spread(part) for part in modulation)
         normed = self.norm1.norm(hidden_states, 1 + scale)
         attended = self.attention(normed, context, cached_text)
         hidden_states = hidden_states + self.norm2(attended, gate.tanh())
@@ -389,7 +390,7 @@ def _feed(
 ) -> Float[Tensor, "b n d"]:
     if reads is None:
         return network(normed)
-    route = normed if reads == "space" else context.time.unsqueeze(1)
+    route = normed if reads == "space" else context.spread(context.time.unsqueeze(1))
     return network(normed, route, context.balance)
 
 

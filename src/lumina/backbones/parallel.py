@@ -47,6 +47,14 @@ def check_context_parallel(config: ContextParallelConfig, *, heads: int, cache: 
             f"ulysses_degree is {degree}, and {heads} heads cannot be split evenly by it",
             hint="use a divisor of the heads, ring_degree, or ulysses_anything=True",
         )
+    ring = config.ring_degree or 1
+    if degree > 1 and ring > 1:
+        # Diffusers would ask its kernel for the sums of the scores, which that cannot return.
+        raise LuminaError(
+            f"ulysses_degree is {degree} and ring_degree is {ring}, and tokens can be"
+            " shared in one of these ways at a time",
+            hint=f"set one of them to {degree * ring}, and leave the other out",
+        )
     if config.ring_anything:
         raise LuminaError(
             "ring_anything is set, and the ring here takes even parts of the tokens alone",
@@ -57,6 +65,28 @@ def check_context_parallel(config: ContextParallelConfig, *, heads: int, cache: 
         raise LuminaError(
             "FirstBlockCacheConfig is enabled, and cannot decide for processes that share tokens",
             hint="disable_cache() first, or use another cache",
+        )
+
+
+def check_shares(tokens: int, config: ParallelConfig | None) -> None:
+    """Refuse tokens that processes cannot share.
+
+    Args:
+        tokens: How many each sample has, padding included.
+        config: How they are shared. None: not at all.
+
+    Raises:
+        LuminaError: If they do not divide evenly among the processes, and have to.
+    """
+    context = None if config is None else config.context_parallel_config
+    if context is None or context.ulysses_anything:
+        return
+    processes = (context.ring_degree or 1) * (context.ulysses_degree or 1)
+    if tokens % processes:
+        raise LuminaError(
+            f"{tokens} tokens do not divide evenly among {processes} processes",
+            hint="use a picture of another size, another number of processes, or"
+            " ulysses_anything=True",
         )
 
 

@@ -13,6 +13,14 @@ def have_equal_weights(own: nn.Module, other: nn.Module) -> bool:
     return all(_are_equal(*pair) for pair in pairs)
 
 
+def are_equal(own: Tensor, other: Tensor) -> bool:
+    """Whether two plain tensors hold the same numbers, of 8 bits too."""
+    is_tiny = own.dtype.is_floating_point and own.dtype.itemsize == 1
+    if own.dtype == other.dtype and is_tiny:  # which `torch.equal` does not take
+        return torch.equal(own.view(torch.uint8), other.view(torch.uint8))
+    return torch.equal(own, other)
+
+
 def without_adapters(layer: nn.Module) -> nn.Module:
     """The layer that adapters of peft wrap, or the layer itself."""
     return getattr(layer, "get_base_layer", lambda: layer)()
@@ -25,4 +33,4 @@ def _are_equal(own: Tensor, other: Tensor) -> bool:
     if parts := getattr(own, "tensor_data_names", ()):
         return all(torch.equal(getattr(own, part), getattr(other, part)) for part in parts)
     is_plain = type(own) is nn.Parameter and type(own.data) is type(other.data) is Tensor
-    return is_plain and torch.equal(own, other)
+    return is_plain and are_equal(own.data, other.data)

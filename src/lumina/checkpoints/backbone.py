@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.sharing import are_equal
 from lumina.checkpoints.folder import read_config
 from lumina.checkpoints.headers import AGAIN
 from lumina.checkpoints.keys import is_copy
@@ -62,6 +63,6 @@ def _read(weights: Weights, dtype: torch.dtype | None) -> dict[str, Tensor]:
     for name in sorted(weights):
         tensor = weights[name].to(dtype).read()
         first = name.replace(".attn2.", ".attn1.")
-        is_same = is_copy(name) and torch.equal(tensor, tensors[first])
+        is_same = is_copy(name) and are_equal(tensor, tensors[first])
         tensors[name] = tensors[first] if is_same else tensor
     return tensors

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import Any
 import torch
 
 from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.sharing import are_equal
 from lumina.checkpoints.headers import AGAIN
 from lumina.checkpoints.keys import is_copy, original_names, to_original
 from lumina.checkpoints.network import ARGUMENTS, CONFIG, find_network
 from lumina.checkpoints.original import arguments_of
+from lumina.checkpoints.shapes import listed
 from lumina.checkpoints.weights import Weights
 from lumina.checkpoints.writing import bytes_of, unfinished, write_safetensors
 from lumina.errors import LuminaError, UnknownNameError
+
+_log = logging.getLogger(__name__)
 
 FORMATS = ("diffusers", "original", "single")
 
@@ -86,6 +91,8 @@ def convert(
         raise LuminaError(
             f"{network.where} is quantized", hint="use the weights that it was made from"
         )
+    if network.unread:
+        _log.warning("%s: left out: %s", network.where, listed(network.unread))
     model = network.build()
     network.differences(model).refuse(network.where, hint=AGAIN)
     weights = {
@@ -177,7 +184,7 @@ def _write_original(folder: Path, weights: Weights, model: FlowTransformer, *, w
         ) from error
     for name in filter(is_copy, weights):
         first, second = weights[name.replace(".attn2.", ".attn1.")], weights[name]
-        if first is not second and not torch.equal(first.read(), second.read()):
+        if first is not second and not are_equal(first.read(), second.read()):
             raise LuminaError(
                 f"{where}: the original code has no place for {name}, which differs from "
                 "that of attn1",

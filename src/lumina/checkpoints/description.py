@@ -15,11 +15,13 @@ from lumina.checkpoints.folder import (
     read_json,
     weight_files,
 )
+from lumina.checkpoints.headers import read_header
 from lumina.checkpoints.keys import is_copy
 from lumina.checkpoints.kinds import KINDS
 from lumina.checkpoints.network import Network, find_network
-from lumina.checkpoints.shapes import Differences
+from lumina.checkpoints.shapes import Differences, Shapes
 from lumina.checkpoints.weights import Weights, open_file
+from lumina.errors import LuminaError
 
 _ROUTINGS = {"time": "time", "space": "space", "both": "time and by space"}
 _LIBRARIES = ("diffusers", "transformers")
@@ -42,8 +44,14 @@ def describe(path: str | Path, config: Mapping[str, Any] | None = None) -> dict[
     """
     path = Path(path)
     if (path / INDEX).is_file():
+        _refuse_config(path, config)
         return _describe_pipeline(path)
     settings = read_config(path) if (path / "config.json").is_file() else {}
+    if settings.get("_class_name") in KINDS and "quantization_config" in settings:
+        _refuse_config(path, config)
+        return _describe_quantized_network(path, settings)
+    if settings and settings.get("_class_name") not in KINDS:
+        _refuse_config(path, config)
     if names := settings.get("architectures"):
         return _describe_model(path, ["transformers", names[0]])
     if settings and settings.get("_class_name") not in KINDS:
@@ -66,6 +74,14 @@ def lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
             shown = f"{value:,}" if name == "parameters" else value
             text.append(f"{indent}{name}: {shown}")
     return text
+
+
+def _refuse_config(path: Path, config: Mapping[str, Any] | None) -> None:
+    if config:
+        raise LuminaError(
+            f"{path} has its own configuration: {', '.join(config)} cannot be changed",
+            hint="give the folder or file of a network alone, or leave --config out",
+        )
 
 
 def _describe_network(network: Network) -> dict[str, Any]:
@@ -116,7 +132,7 @@ def _describe_part(folder: Path, source: list[Any]) -> dict[str, Any]:
     if not folder.is_dir():
         return {"class": source[1], "missing": [folder.name]}
     if source[1] in KINDS:
-        return _describe_network(find_network(folder, {}))
+        return describe(folder)
     # Tokenizers and schedulers have no weights.
     has_weights = (folder / "config.json").is_file() and source[0] in _LIBRARIES
     return _describe_model(folder, source) if has_weights else {"class": source[1]}
@@ -124,8 +140,12 @@ def _describe_part(folder: Path, source: list[Any]) -> dict[str, Any]:
 
 def _describe_model(folder: Path, source: list[str]) -> dict[str, Any]:
     """Describe a model that is no network of the family."""
-    weights: dict[str, Any] = {}
     files = weight_files(folder)
+    config = read_config(folder)
+    if "quantization_config" in config:
+        shapes = expected_shapes(folder, source)
+        return {"path": str(folder), "class": source[1], **_quantized(config, shapes, files)}
+    weights: dict[str, Any] = {}
     for file in files:
         weights |= open_file(file)
     found = {name: weight.shape for name, weight in weights.items()}
@@ -135,6 +155,50 @@ def _describe_model(folder: Path, source: list[str]) -> dict[str, Any]:
         "class": source[1],
         **_facts(weights, [file.name for file in files]),
         **told,
+    }
+
+
+def _describe_quantized_network(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    network = Network(
+        where=str(folder),
+        format="diffusers",
+        files=weight_files(folder),
+        kind=KINDS[settings["_class_name"]].__name__,
+        config=dict(settings),
+        weights={},
+        unread=[],
+        assumed=[],
+    )
+    model = network.build()
+    shapes = {k: v.shape for k, v in model.state_dict().items() if not is_copy(k)}
+    return {
+        "path": network.where,
+        "format": network.format,
+        "family": _family(network.kind, model.config),
+        "class": network.kind,
+        **_quantized(settings, shapes, network.files),
+        "config": {k: v for k, v in model.config.items() if not k.startswith("_")},
+    }
+
+
+def _quantized(config: Mapping[str, Any], shapes: Shapes, files: list[Path]) -> dict[str, Any]:
+    """What is known of weights that only the library that quantized them can read.
+
+    Args:
+        config: Of the model.
+        shapes: Shapes of the weights before they were quantized.
+        files: Where they are.
+    """
+    counts = Counter[str]()
+    for file in files:
+        if file.suffix == ".safetensors":
+            for entry in read_header(file).entries.values():
+                counts[entry.dtype.lower()] += math.prod(entry.shape)
+    return {
+        "quantized by": config["quantization_config"].get("quant_method", "an unknown library"),
+        "parameters": sum(map(math.prod, shapes.values())),
+        "dtype": ", ".join(name for name, _ in counts.most_common()) or "unknown",
+        "files": [file.name for file in files],
     }
 
 

@@ -6,7 +6,8 @@ Loaders fill what a file lacks with random numbers and at most warn about it.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from lumina.errors import LuminaError
 INDEX = "model_index.json"
 PARTS = ("transformer", "vae", "text_encoder")
 """Models that a pipeline may have."""
+
+STEM_OF_DIFFUSERS = "diffusion_pytorch_model"
+STEMS = (STEM_OF_DIFFUSERS, "model", "pytorch_model")
+"""What files of weights are called by diffusers, by transformers, and by its older versions."""
 
 OPENED_BY_US = " (open it with lumina.load)"
 """What stands behind a class name that diffusers lacks, since it shows the name in its error."""
@@ -135,22 +140,36 @@ def read_setting_of(folder: Path, name: str) -> Any:
     return config[name]
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Files that hold the weights of one model, whether they exist or not.
+def weight_files(folder: Path, stems: Sequence[str] = STEMS) -> list[Path]:
+    """Files that hold the weights of one model, of any variant, whether they exist or not.
+
+    Args:
+        folder: The folder of the model.
+        stems: What the files may be called, up to the first dot.
 
     Raises:
-        LuminaError: If the folder has none.
+        LuminaError: If there are none, or several variants and no plain ones.
     """
-    for name in ("diffusion_pytorch_model", "model", "pytorch_model"):
-        for suffix in (".safetensors", ".bin"):
-            file = folder / f"{name}{suffix}"
-            index = folder / f"{file.name}.index.json"
-            if index.is_file():
-                parts = read_json(index)["weight_map"].values()
-                return [folder / part for part in sorted(set(parts))]
-            if file.is_file():
-                return [file]
-    raise LuminaError(f"{folder} has no weights", hint=AGAIN)
+    head = _find_head(folder, stems)[0]
+    if head.suffix != ".json":
+        return [head]
+    parts = read_json(head).get("weight_map")
+    if not isinstance(parts, dict):
+        raise LuminaError(f"{head} is damaged: it has no weight_map", hint=AGAIN)
+    return [folder / part for part in sorted(set(parts.values()))]
+
+
+def variant_of(folder: Path) -> str | None:
+    """What `save_pretrained` was told to call the weights of a pipeline, such as "fp16".
+
+    Raises:
+        LuminaError: If a part has no weights, or parts are of different variants.
+    """
+    found = {_find_head(folder / part, STEMS)[1] for part in _parts(folder)} - {None}
+    if len(found) > 1:
+        names = " and ".join(sorted(map(str, found)))
+        raise LuminaError(f"{folder} holds parts of the variants {names}", hint="keep one of them")
+    return found.pop() if found else None
 
 
 def fingerprint(folder: Path) -> str:
@@ -174,6 +193,24 @@ def fingerprint_of(files: Mapping[str, Path]) -> str:
                 stream.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
                 digest.update(stream.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:12]
+
+
+def _find_head(folder: Path, stems: Sequence[str]) -> tuple[Path, str | None]:
+    """The file with all weights of a model, or the index of several, and its variant."""
+    for stem in stems:
+        for suffix in ("safetensors", "bin"):
+            for name in (f"{stem}.{suffix}.index.json", f"{stem}.{suffix}"):
+                if (folder / name).is_file():
+                    return folder / name, None
+            variant = rf"{stem}\.(?:(\w+)\.{suffix}|{suffix}\.index\.(\w+)\.json)"
+            files = sorted(folder.glob(f"{stem}.*"))
+            found = [match for file in files if (match := re.fullmatch(variant, file.name))]
+            if len(found) > 1:
+                names = ", ".join(match[0] for match in found)
+                raise LuminaError(f"{folder} holds {names}", hint="keep one of them")
+            if found:
+                return folder / found[0][0], found[0][1] or found[0][2]
+    raise LuminaError(f"{folder} has no weights", hint=AGAIN)
 
 
 def _parts(folder: Path) -> list[str]:

@@ -11,22 +11,26 @@ from typing import Any
 import torch
 
 from lumina.backbones.blocks import FlowTransformer
-from lumina.checkpoints.folder import INDEX, read_config
+from lumina.checkpoints.folder import INDEX, STEM_OF_DIFFUSERS, read_config, weight_files
 from lumina.checkpoints.headers import AGAIN, format_of, read_header
 from lumina.checkpoints.keys import from_original, with_copies
 from lumina.checkpoints.kinds import KINDS
-from lumina.checkpoints.original import config_of_arguments, infer_config, infer_config_of_ours
+from lumina.checkpoints.original import (
+    config_of_arguments,
+    infer_config,
+    infer_config_of_ours,
+    open_settings,
+)
 from lumina.checkpoints.parts import find_parts, open_parts
 from lumina.checkpoints.shapes import Differences
 from lumina.checkpoints.weights import (
     Weight,
     Weights,
-    diffusers_files,
     open_diffusers,
     open_file,
     read_pickle,
 )
-from lumina.errors import LuminaError
+from lumina.errors import LuminaError, UnknownNameError
 
 PREFIXES = ("model.diffusion_model.", "transformer.", "module.")
 """What user interfaces, pipelines and wrappers put before each name."""
@@ -86,7 +90,9 @@ class Network:
                 return KINDS[self.kind](**config)
         except (ValueError, TypeError) as error:
             raise LuminaError(
-                f"{self.where}: {error}", hint="pass the right setting in `config`"
+                f"{self.where}: {error}",
+                hint="give the right setting: `--config num_attention_heads=N`, or in Python"
+                ' config={"num_attention_heads": N}',
             ) from error
 
     def differences(self, model: FlowTransformer) -> Differences:
@@ -102,8 +108,10 @@ def find_network(source: str | Path | Mapping[str, Any], config: Mapping[str, An
         config: Arguments of the network that are used whatever the checkpoint says.
 
     Raises:
+        UnknownNameError: If `config` names an argument that no network has.
         LuminaError: If there is none, or it is damaged or quantized by diffusers.
     """
+    _check_names(config)
     if isinstance(source, Mapping):
         weights = {name: Weight.of(tensor) for name, tensor in source.items()}
         return _identify(weights, {}, config, where="the weights", format="memory", files=[])
@@ -164,6 +172,13 @@ def class_of(folder: Path) -> str:
     raise LuminaError(f"{folder} holds a {name}, no network of the family", hint=hint)
 
 
+def _check_names(config: Mapping[str, Any]) -> None:
+    known = [name for kind in KINDS.values() for name in inspect.signature(kind).parameters]
+    for name in config:
+        if name not in known and not name.startswith("_"):
+            raise UnknownNameError.among(dict.fromkeys(known), name, kind="setting")
+
+
 def _find_in_diffusers(folder: Path, given: Mapping[str, Any]) -> Network:
     kind = class_of(folder)
     config = read_config(folder)
@@ -172,7 +187,7 @@ def _find_in_diffusers(folder: Path, given: Mapping[str, Any]) -> Network:
     return Network(
         where=str(folder),
         format="diffusers",
-        files=diffusers_files(folder),
+        files=weight_files(folder, [STEM_OF_DIFFUSERS]),
         kind=KINDS[kind].__name__,
         config=config | dict(given),
         weights=open_diffusers(folder),
@@ -210,7 +225,6 @@ def _identify(
         raise LuminaError(
             f"{where}: its weights have shapes of no network of this family", hint=AGAIN
         ) from error
-    tells_heads = "layers.0.gate" in own or "num_attention_heads" in facts
     return Network(
         where=where,
         format=format,
@@ -219,7 +233,7 @@ def _identify(
         config=config | facts,
         weights=own,
         unread=[name for name in weights if not name.startswith(prefix)],
-        assumed=[] if tells_heads else ["num_attention_heads"],
+        assumed=[name for name in open_settings(_shapes(own)) if name not in facts],
     )
 
 

@@ -10,6 +10,9 @@ from lumina.nn.layers import feed_forward_width
 RELEASED_HEADS = 32
 """Heads of every released model; weights of models of classes do not tell them."""
 
+RELEASED_SIZE_OF_CLASSES = 32
+"""Latents on a side, for which every released model of classes was trained: 256 pixels."""
+
 _PATCH = 2  # of every released model of pictures
 _MULTIPLES = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
@@ -73,9 +76,25 @@ def infer_config_of_ours(
         config["cross_attention_dim"] = ours["layers.0.norm1_context.weight"][0]
     else:
         config["num_classes"] = ours["time_class_embed.label_embedder.weight"][0] - 1
+        config["sample_size"] = RELEASED_SIZE_OF_CLASSES
     if routers:
         config |= _read_routers(ours, width)
     return kind, config
+
+
+def open_settings(ours: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Arguments that change what a network computes, and that these shapes leave open.
+
+    Args:
+        ours: Names and shapes of a network of ours.
+    """
+    names = [] if "layers.0.gate" in ours else ["num_attention_heads"]
+    width, _ = ours["patch_embedder.proj.weight"]
+    _, embedded = ours["layers.0.norm1.linear.weight"]
+    has_one_router = "layers.0.second_forward.gate.weight" not in ours
+    if "layers.0.feed_forward.gate.weight" in ours and has_one_router and embedded == width:
+        names.append("moe_routing")
+    return names
 
 
 def config_of_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

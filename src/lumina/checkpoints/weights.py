@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lumina.checkpoints.folder import read_json
+from lumina.checkpoints.folder import STEM_OF_DIFFUSERS, weight_files
 from lumina.checkpoints.headers import AGAIN, format_of, read_header, refuse_pointer
 from lumina.errors import LuminaError
 
@@ -56,6 +56,12 @@ class Weight:
 
 Weights = Mapping[str, Weight]
 
+_REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
+"""How PyTorch names what a pickle asks for and may not have."""
+
+_ZIP = b"PK"
+"""How files of PyTorch begin."""
+
 
 def open_file(file: Path) -> dict[str, Weight]:
     """All weights of a file, whatever its name ends in.
@@ -85,37 +91,9 @@ def open_diffusers(folder: Path) -> dict[str, Weight]:
             and nothing else.
     """
     weights = {}
-    for file in diffusers_files(folder):
+    for file in weight_files(folder, [STEM_OF_DIFFUSERS]):
         weights |= open_file(file)
     return weights
-
-
-def diffusers_files(folder: Path) -> list[Path]:
-    """Files that hold the weights of one model in diffusers' layout, whether they exist or not.
-
-    Raises:
-        LuminaError: If there are none, or several variants and no plain one.
-    """
-    name = "diffusion_pytorch_model"
-    for suffix in ("safetensors", "bin"):
-        plain = [folder / f"{name}.{suffix}.index.json", folder / f"{name}.{suffix}"]
-        variants = [
-            file
-            for file in sorted(folder.glob(f"{name}.*"))
-            if re.fullmatch(rf"{name}\.(\w+\.{suffix}|{suffix}\.index\.\w+\.json)", file.name)
-        ]
-        heads = [file for file in plain if file.is_file()][:1] or variants
-        if len(heads) > 1:
-            names = ", ".join(file.name for file in heads)
-            raise LuminaError(f"{folder} holds {names}", hint="keep one of them")
-        if heads and heads[0].suffix == ".json":
-            parts = read_json(heads[0]).get("weight_map")
-            if not isinstance(parts, dict):
-                raise LuminaError(f"{heads[0]} is damaged: it has no weight_map", hint=AGAIN)
-            return [folder / part for part in sorted(set(parts.values()))]
-        if heads:
-            return heads
-    raise LuminaError(f"{folder} has no weights", hint=AGAIN)
 
 
 def read_pickle(file: Path) -> Any:
@@ -132,10 +110,24 @@ def read_pickle(file: Path) -> Any:
                 file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
             )
     except Exception as error:  # whatever a damaged or hostile pickle makes the reader raise
-        raise LuminaError(
-            f"{file} holds more than tensors, or is damaged; nothing of it was run",
-            hint="convert it to safetensors where you trust it, or copy it again",
-        ) from error
+        raise _refusal(file, str(error)) from error
+
+
+def _refusal(file: Path, reason: str) -> LuminaError:
+    """What to say of a pickle that PyTorch does not read, by what it says."""
+    if refused := _REFUSED.search(reason):
+        return LuminaError(
+            f"{file} holds {refused[1]}, which is no tensor; nothing of it was run",
+            hint="convert it to safetensors where you trust it",
+        )
+    with file.open("rb") as stream:
+        is_cut_off = stream.read(2) == _ZIP and not zipfile.is_zipfile(file)
+    if is_cut_off:
+        return LuminaError(f"{file} is cut off; nothing of it was run", hint=AGAIN)
+    return LuminaError(
+        f"{file} holds more than tensors, or is damaged; nothing of it was run",
+        hint="convert it to safetensors where you trust it, or copy it again",
+    )
 
 
 def _open_safetensors(file: Path) -> dict[str, Weight]:

@@ -16,15 +16,15 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width)) if has_weight else None
 
     def forward(
-        self, x: Float[Tensor, "b n d"], factor: Float[Tensor, "b 1 d"] | None = None
+        self, x: Float[Tensor, "b n d"], factor: Float[Tensor, "b #n d"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Normalise in float32; `factor` multiplies the learned weight, sample by sample."""
+        """Normalise in float32; `factor` multiplies the learned weight."""
         wide = x.float()
         inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return self._weigh(wide * inverse, factor).to(x.dtype)
 
     def _weigh(
-        self, normed: Float[Tensor, "b n d"], factor: Float[Tensor, "b 1 d"] | None
+        self, normed: Float[Tensor, "b n d"], factor: Float[Tensor, "b #n d"] | None
     ) -> Float[Tensor, "b n d"]:
         if self.weight is None:
             return normed if factor is None else normed * factor.float()

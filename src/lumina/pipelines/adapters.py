@@ -37,6 +37,7 @@ PARTS = {
 """What files call the parts of an adapter, and how peft does."""
 
 _ALPHA = "alpha"
+_UNNAMED = "this LoRA"
 _NAMED = 3
 _ELSEWHERE = "load it into the model that it was made for"
 
@@ -72,11 +73,12 @@ class LoraMixin(TransformerLoraMixin):
             read_header(Path(source))  # diffusers would call it a pickle, or an id on the hub
         low_cpu_mem_usage = kwargs.pop("low_cpu_mem_usage", True)
         weights, metadata = self.lora_state_dict(source, return_lora_metadata=True, **kwargs)
+        where = str(source) if isinstance(source, str | Path) else _UNNAMED
         transformer = unwrap_module(self.transformer)
         if any(name.endswith(f".{_ALPHA}") for name in weights):
             metadata = None  # they say the same, and alphas are multiplied in below
         transformer.load_lora_adapter(
-            read_lora(weights, transformer),
+            read_lora(weights, transformer, where=where),
             prefix=None,
             adapter_name=adapter_name,
             hotswap=hotswap,
@@ -86,25 +88,28 @@ class LoraMixin(TransformerLoraMixin):
         )
 
 
-def read_lora(weights: Mapping[str, Tensor], transformer: nn.Module) -> dict[str, Tensor]:
+def read_lora(
+    weights: Mapping[str, Tensor], transformer: nn.Module, *, where: str = _UNNAMED
+) -> dict[str, Tensor]:
     """Weights of an adapter under the names that peft gives them in this transformer.
 
     Args:
         weights: Two matrices for each layer, and maybe an alpha, which is multiplied in.
         transformer: What they are for. It may have adapters already.
+        where: What to call them in errors, such as their file.
 
     Raises:
         LuminaError: If the weights are no LoRA, or do not fit the transformer.
     """
-    found = _group(weights)
+    found = _group(weights, where)
     layers = _linear_layers(transformer)
     places = _places(transformer, list(layers))
-    _check_names(list(found), places, type(transformer).__name__)
+    _check_names(list(found), places, model=type(transformer).__name__, where=where)
     adapter = {}
     for layer, parts in found.items():
         alpha = parts.pop(_ALPHA, None)
         for place in places[layer]:
-            _check_shapes(layer, parts, layers[place])
+            _check_shapes(layer, parts, layers[place], where=where)
             adapter |= {f"{place}.{part}": weight for part, weight in parts.items()}
             if alpha is not None:
                 up, rank = f"{place}.lora_B.weight", len(parts["lora_A.weight"])
@@ -112,7 +117,7 @@ def read_lora(weights: Mapping[str, Tensor], transformer: nn.Module) -> dict[str
     return adapter
 
 
-def _group(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _group(weights: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
     """For each layer, as the file calls it without its prefix, the parts of its adapter."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, weight in weights.items():
@@ -125,11 +130,11 @@ def _group(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
             found.setdefault(_without_prefix(layer), {})[_ALPHA] = weight
         else:
             raise LuminaError(
-                f"{name} is no weight of a LoRA",
+                f"{where}: {name} is no weight of a LoRA",
                 hint="a LoRA holds lora_A and lora_B, or lora_down and lora_up, for each layer",
             )
     if not found:
-        raise LuminaError("this LoRA holds no weights", hint="copy or download it again")
+        raise LuminaError(f"{where} holds no weights", hint="copy or download it again")
     return found
 
 
@@ -163,20 +168,23 @@ def _places(transformer: nn.Module, layers: list[str]) -> dict[str, list[str]]:
     return places
 
 
-def _check_names(names: list[str], places: Mapping[str, list[str]], model: str) -> None:
+def _check_names(
+    names: list[str], places: Mapping[str, list[str]], *, model: str, where: str
+) -> None:
     unknown = [name for name in names if name not in places]
     if unknown:
         listed = ", ".join(unknown[:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
         raise LuminaError(
-            f"{len(unknown)} of the {len(names)} layers of this LoRA are not in {model}: {listed}",
+            f"{len(unknown)} of the {len(names)} layers of {where} are not in {model}: {listed}",
             hint=_ELSEWHERE,
         )
 
 
-def _check_shapes(name: str, parts: Mapping[str, Tensor], layer: nn.Linear) -> None:
+def _check_shapes(name: str, parts: Mapping[str, Tensor], layer: nn.Linear, *, where: str) -> None:
     if missing := {"lora_A.weight", "lora_B.weight"} - set(parts):
         raise LuminaError(
-            f"{name} lacks {' and '.join(sorted(missing))}", hint="copy or download it again"
+            f"{where}: {name} lacks {' and '.join(sorted(missing))}",
+            hint="copy or download it again",
         )
     rank = len(parts["lora_A.weight"])
     expected = {
@@ -186,7 +194,7 @@ def _check_shapes(name: str, parts: Mapping[str, Tensor], layer: nn.Linear) -> N
     for part, shape in expected.items():
         if parts[part].shape != shape:
             raise LuminaError(
-                f"{name}.{part} of this LoRA has the shape {list(parts[part].shape)},"
+                f"{name}.{part} of {where} has the shape {list(parts[part].shape)},"
                 f" where this model takes {list(shape)}",
                 hint=_ELSEWHERE,
             )

@@ -11,12 +11,11 @@ from lumina.backbones.blocks import FlowTransformer
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.catalog import AUTOENCODERS, TEXT_ENCODERS, find_part
-from lumina.checkpoints.folder import read_index
+from lumina.checkpoints.folder import read_index, variant_of
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.pipelines.class_to_image import LuminaClassPipeline
 from lumina.pipelines.images import ImagePipeline
-from lumina.pipelines.original import SHIFT, LuminaFlagPipeline, OriginalLuminaPipeline
+from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
 from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.requests import PRESETS
 
@@ -53,15 +52,17 @@ def assemble(
     check_preset(preset)
     dtype = backbone.dtype
     decoder = _load_vae(vae, backbone, dtype)
-    original = FlowSolverScheduler(solver="midpoint", shift=SHIFT)
-    scheduler: Any = original if preset else FlowMatchEulerDiscreteScheduler()
+    scheduler = FlowMatchEulerDiscreteScheduler()
     if backbone.config["num_classes"] is not None:
+        if preset is not None:
+            raise LuminaError("models of classes have no preset", hint="leave it out")
         return LuminaClassPipeline(cast(NextDiT, backbone), scheduler, decoder)
     encoder, tokenizer = _load_text_encoder(text_encoder, backbone, dtype)
     if isinstance(backbone, FlagDiT):
-        return LuminaFlagPipeline(backbone, original, decoder, encoder, tokenizer)
-    kind = OriginalLuminaPipeline if preset else LuminaPipeline
-    return kind(cast(NextDiT, backbone), scheduler, decoder, encoder, tokenizer)
+        return LuminaFlagPipeline(backbone, None, decoder, encoder, tokenizer)
+    if preset is not None:
+        return OriginalLuminaPipeline(cast(NextDiT, backbone), None, decoder, encoder, tokenizer)
+    return LuminaPipeline(cast(NextDiT, backbone), scheduler, decoder, encoder, tokenizer)
 
 
 def load_folder(folder: Path, *, dtype: torch.dtype, preset: str | None) -> ImagePipeline:
@@ -72,17 +73,12 @@ def load_folder(folder: Path, *, dtype: torch.dtype, preset: str | None) -> Imag
     """
     name = read_index(folder)["_class_name"]
     kind = KINDS[name]
-    if preset is None:
-        return kind.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    if not issubclass(kind, LuminaPipeline):
-        raise LuminaError(f"{folder} holds a {name}, which has no preset", hint="leave it out")
-    if issubclass(kind, OriginalLuminaPipeline):
-        return kind.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    return OriginalLuminaPipeline.from_pretrained(
-        folder,
-        dtype=dtype,
-        local_files_only=True,
-        scheduler=FlowSolverScheduler(solver="midpoint", shift=SHIFT),
+    if preset is not None and not issubclass(kind, OriginalLuminaPipeline):
+        if not issubclass(kind, LuminaPipeline):
+            raise LuminaError("models of classes have no preset", hint="leave it out")
+        kind = OriginalLuminaPipeline
+    return kind.from_pretrained(
+        folder, dtype=dtype, variant=variant_of(folder), local_files_only=True
     )
 
 

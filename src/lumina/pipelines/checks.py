@@ -8,6 +8,27 @@ from lumina.errors import LuminaError
 from lumina.requests import SIZE_MULTIPLE
 
 
+def network(transformer: Any, wanted: type) -> None:
+    """Refuse a transformer that another pipeline is for.
+
+    Args:
+        transformer: Any transformer, or None.
+        wanted: The class that this pipeline is for. Classes that are not ours are not judged.
+    """
+    config = getattr(transformer, "config", {})
+    if config.get("num_classes") is not None:
+        raise LuminaError(
+            "the transformer was trained on classes, not on text", hint="use LuminaClassPipeline"
+        )
+    name = type(transformer).__name__
+    pipelines = {"NextDiT": "LuminaPipeline", "FlagDiT": "LuminaFlagPipeline"}
+    if name in pipelines and name != wanted.__name__:
+        raise LuminaError(
+            f"the transformer is a {name}, and this pipeline is for a {wanted.__name__}",
+            hint=f"use {pipelines[name]}",
+        )
+
+
 def text_width(transformer: Any, text_encoder: Any) -> None:
     """Refuse a text encoder whose features the transformer cannot read.
 

@@ -172,7 +172,10 @@ class ImagePipeline(DiffusionPipeline):
                     break
                 self._current_timestep = timestep
                 time = times[index]
-                with self.transformer.step_context(index, steps=len(timesteps), time=time):
+                samples = len(x) * (1 + self.do_classifier_free_guidance)
+                with self.transformer.step_context(
+                    index, steps=len(timesteps), time=time, samples=samples
+                ):
                     toward_data = velocity(index)(x, time)
                 # A scheduler follows the velocity toward noise.
                 x = self.scheduler.step(

@@ -1,5 +1,9 @@
 """Text to image as the original release samples it, with Next-DiT and with the older Flag-DiT."""
 
+import copy
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, ImagePipelineOutput
@@ -10,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
+from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.pipelines.text_to_image import LuminaPipeline
@@ -18,18 +23,30 @@ from lumina.requests import SIZE_MULTIPLE
 SHIFT = 4.0
 WATERSHED = 0.3
 
+_HUB = {"cache_dir", "force_download", "local_files_only", "proxies", "revision", "token"}
+
+
+def make_scheduler() -> FlowSolverScheduler:
+    """Midpoint steps on shifted times, the default of the original demos."""
+    return FlowSolverScheduler(solver="midpoint", shift=SHIFT)
+
 
 class OriginalLuminaPipeline(LuminaPipeline):
     """Make pictures from text as the original release does with a Next-DiT.
 
     Texts are padded on the right and not cleaned; positions are scaled above the trained size
-    alone, linearly until the time 0.3 and by NTK from there. Without a scheduler, it takes
-    midpoint steps on times shifted by 4. The arguments are those of `LuminaPipeline`.
+    alone, linearly until the time 0.3 and by NTK from there. It takes midpoint steps on times
+    shifted by 4, unless another scheduler is passed in. The arguments are those of
+    `LuminaPipeline`.
 
     Source:
         `lumina_next_t2i/demo.py` and `sample.py` of the original code, whose `num_sampling_steps`
         count both ends: one more than the steps here.
     """
+
+    _makes_scheduler = True
+    _usual: Mapping[str, Any] = {"clean_caption": False, "scaling_watershed": WATERSHED}
+    """Arguments of a call that are others than in `LuminaPipeline`, where they are not given."""
 
     def __init__(
         self,
@@ -41,11 +58,12 @@ class OriginalLuminaPipeline(LuminaPipeline):
         text_layer: int = FEATURE_LAYER,
         prompt_template: str = PLACE,
     ):
-        if tokenizer is not None:
+        if tokenizer is not None and tokenizer.padding_side != "right":
+            tokenizer = copy.copy(tokenizer)  # another pipeline may have it too
             tokenizer.padding_side = "right"
         super().__init__(
             transformer,
-            scheduler or FlowSolverScheduler(solver="midpoint", shift=SHIFT),
+            scheduler or make_scheduler(),
             vae,
             text_encoder,
             tokenizer,
@@ -53,17 +71,24 @@ class OriginalLuminaPipeline(LuminaPipeline):
             prompt_template,
         )
 
-    def __call__(
-        self,
-        *args: Any,
-        clean_caption: bool = False,
-        scaling_watershed: float | None = WATERSHED,
-        **kwargs: Any,
-    ) -> ImagePipelineOutput | tuple:
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
+        """Load as every pipeline of diffusers loads.
+
+        The scheduler of a folder that was saved by another pipeline is not used, unless it is
+        passed in.
+        """
+        names = inspect.signature(cls.load_config).parameters.keys() | _HUB
+        options = {name: value for name, value in kwargs.items() if name in names}
+        index: Any = cls.load_config(pretrained_model_name_or_path, **options)
+        saved_by = index["_class_name"].removesuffix(OPENED_BY_US)
+        if saved_by not in (OriginalLuminaPipeline.__name__, LuminaFlagPipeline.__name__):
+            kwargs.setdefault("scheduler", make_scheduler())
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> ImagePipelineOutput | tuple:
         """Make pictures. The arguments are those of `LuminaPipeline`."""
-        return super().__call__(
-            *args, clean_caption=clean_caption, scaling_watershed=scaling_watershed, **kwargs
-        )
+        return super().__call__(*args, **{**self._usual, **kwargs})
 
     def _scale_positions(
         self, times: Float[Tensor, " s"], width: int, height: int, watershed: float | None
@@ -83,6 +108,10 @@ class LuminaFlagPipeline(OriginalLuminaPipeline):
     Source:
         `lumina_t2i/demo.py` of the original code.
     """
+
+    _network = FlagDiT
+    # As many as LLaMA 2 takes: the release cut prompts in training alone.
+    _usual = {**OriginalLuminaPipeline._usual, "max_sequence_length": 4096}
 
     def __init__(
         self,

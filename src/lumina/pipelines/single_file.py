@@ -47,6 +47,8 @@ def load_single_file(
     parts = dict(parts)
     if "vae" not in parts and (vae := _find_vae(Path(file))):
         parts["vae"] = _load_vae(Path(file), vae, config, dtype)
+    if getattr(kind, "_makes_scheduler", False):
+        parts.setdefault("scheduler", None)
     missing = [part for part in PARTS if part not in parts]
     if missing and config is None:
         raise LuminaError(
@@ -57,6 +59,7 @@ def load_single_file(
     parts["transformer"] = load_backbone(file, dtype=dtype)
     if config is None:
         return kind(**parts)
+    parts = {name: part for name, part in parts.items() if part is not None}
     return kind.from_pretrained(config, dtype=dtype, **parts)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lumina.backbones.blocks import StepCache
+from lumina.backbones.blocks import FlowTransformer, StepCache
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.cleaning import clean_caption as cleaned
@@ -63,6 +63,8 @@ class LuminaPipeline(ImagePipeline, LoraMixin):
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
     _callback_tensor_inputs = ["latents", "prompt_embeds"]
+    _network: type[FlowTransformer] = NextDiT
+    _makes_scheduler = False
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class LuminaPipeline(ImagePipeline, LoraMixin):
         super().__init__()
         if PLACE not in prompt_template:
             raise ValueError(f"`prompt_template` has no {PLACE} in it: {prompt_template!r}")
+        checks.network(adopt(transformer), self._network)
         checks.text_width(transformer, text_encoder)
         self.register_modules(
             vae=vae,
@@ -150,7 +153,9 @@ class LuminaPipeline(ImagePipeline, LoraMixin):
     @property
     def _opens_in_diffusers(self) -> bool:
         is_usual = all(self.config[name] == usual for name, usual in _USUAL.items())
-        return is_usual and type(self) is LuminaPipeline
+        network = getattr(self.transformer, "_orig_mod", self.transformer)
+        fits = not isinstance(network, NextDiT) or network.fits_diffusers
+        return is_usual and fits and type(self) is LuminaPipeline
 
     @torch.no_grad()
     def __call__(
