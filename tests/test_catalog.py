@@ -122,7 +122,10 @@ def test_a_network_of_the_original_release_has_a_name_and_its_own_defaults(
     assert checkpoint.defaults == defaults
     assert checkpoint.classes == settings.get("num_classes")
     parts = {"text_encoder": tiny_folder, "vae": tiny_folder}
-    assert load(name, device="cpu", **parts).transformer.config.num_layers == 1
+    pipeline = load(name, device="cpu", **parts)
+    assert pipeline.transformer.config.num_layers == 1
+    is_original = type(pipeline).__name__ == "OriginalLuminaPipeline"
+    assert is_original == (defaults.get("preset") == "original")
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

@@ -121,7 +121,7 @@ def test_models_of_classes_need_no_text(network, tiny_folder, name):
         ("next", {"text_encoder": "gemma-2b"}, "hf auth login"),
         ("next", {"text_encoder": "gema-2b"}, "did you mean 'gemma-2b'"),
         ("next", {"vae": "sdxl"}, "lumina get stabilityai/sdxl-vae"),
-        ("next", {"preset": "orignal"}, "did you mean 'original'"),
+        ("next", {"preset": "originals"}, "did you mean 'original'"),
         ("flag", {"text_encoder": "tiny"}, "texts of width 8"),
     ],
 )
