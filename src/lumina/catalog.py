@@ -273,8 +273,9 @@ def load(
             missing or damaged.
     """
     from lumina.checkpoints.backbone import load_backbone
+    from lumina.checkpoints.network import find_network
     from lumina.devices import pick_device, pick_dtype
-    from lumina.pipelines.assembly import assemble, check_preset, load_folder
+    from lumina.pipelines.assembly import assemble, check_preset, find_parts, load_folder
 
     checkpoint = find(name)
     preset = checkpoint.defaults.get("preset") if preset is None else preset
@@ -282,6 +283,8 @@ def load(
     place = pick_device(device or "auto")
     numbers = pick_dtype(dtype or "auto", place)
     if checkpoint.is_network:
+        config = find_network(checkpoint.folder, {}).build().config
+        find_parts(config, text_encoder=text_encoder, vae=vae)
         backbone = load_backbone(checkpoint.folder, dtype=numbers)
         pipeline = assemble(backbone, text_encoder=text_encoder, vae=vae, preset=preset)
         return pipeline.to(place)

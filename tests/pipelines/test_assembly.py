@@ -136,6 +136,18 @@ def test_what_is_missing_or_does_not_fit_is_named(
     assert told in str(caught.value)
 
 
+def test_parts_are_looked_for_before_the_network_is_read(
+    network, tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    folder = network("next")
+    read = []
+    monkeypatch.setattr("lumina.checkpoints.backbone.load_backbone", read.append)
+    with pytest.raises(LuminaError, match="sdxl-vae is not on this machine"):
+        load(folder, text_encoder=tiny_folder)
+    assert not read
+
+
 def test_a_whole_pipeline_takes_no_other_part(tiny_folder):
     with pytest.raises(LuminaError, match="has its own vae"):
         load(tiny_folder, vae=tiny_folder)

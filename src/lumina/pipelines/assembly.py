@@ -1,5 +1,6 @@
 """A pipeline around a network that comes alone, as those of the original release do."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,12 +93,47 @@ def check_preset(preset: str | None) -> None:
         raise UnknownNameError.among(PRESETS, preset, kind="preset")
 
 
+def find_parts(
+    config: Mapping[str, Any], *, text_encoder: str | Path | None, vae: str | Path | None
+) -> None:
+    """Refuse parts that are not on this machine, before the weights of a network are read.
+
+    Args:
+        config: Of the network.
+        text_encoder: As in `assemble`.
+        vae: As in `assemble`.
+
+    Raises:
+        LuminaError: If one is not.
+    """
+    _find_vae(vae, config)
+    if config["num_classes"] is None:
+        _find_text_encoder(text_encoder, config)
+
+
+def _find_vae(source: str | Path | None, config: Mapping[str, Any]) -> tuple[str | Path, Path]:
+    name = source or ("sdxl" if config["num_classes"] is None else "ema")
+    return name, find_part(name, AUTOENCODERS, kind="VAE", flag="--vae")
+
+
+def _find_text_encoder(
+    source: str | Path | None, config: Mapping[str, Any]
+) -> tuple[str | Path, Path]:
+    width = config["cross_attention_dim"]
+    known = {part.width: name for name, part in TEXT_ENCODERS.items()}
+    if source is None and width not in known:
+        raise LuminaError(
+            f"the network reads texts of width {width}, which no known text encoder has",
+            hint="name the text encoder that it was trained with: --text-encoder",
+        )
+    name = source or known[width]
+    return name, find_part(name, TEXT_ENCODERS, kind="text encoder", flag="--text-encoder")
+
+
 def _load_vae(
     source: str | Path | None, backbone: FlowTransformer, dtype: torch.dtype
 ) -> AutoencoderKL:
-    is_of_text = backbone.config["num_classes"] is None
-    name = source or ("sdxl" if is_of_text else "ema")
-    folder = find_part(name, AUTOENCODERS, kind="VAE", flag="--vae")
+    name, folder = _find_vae(source, backbone.config)
     folder = folder / "vae" if (folder / "vae").is_dir() else folder
     vae = _read(lambda: AutoencoderKL.from_pretrained(folder, dtype=dtype), "VAE", folder)
     if str(name) in AUTOENCODERS:
@@ -115,14 +151,7 @@ def _load_text_encoder(
     source: str | Path | None, backbone: FlowTransformer, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     width = backbone.config["cross_attention_dim"]
-    known = {part.width: name for name, part in TEXT_ENCODERS.items()}
-    if source is None and width not in known:
-        raise LuminaError(
-            f"the network reads texts of width {width}, which no known text encoder has",
-            hint="name the text encoder that it was trained with: --text-encoder",
-        )
-    name = source or known[width]
-    folder = find_part(name, TEXT_ENCODERS, kind="text encoder", flag="--text-encoder")
+    name, folder = _find_text_encoder(source, backbone.config)
     whole = (folder / "text_encoder").is_dir()
     model_folder = folder / "text_encoder" if whole else folder
     words_folder = folder / "tokenizer" if whole else folder
