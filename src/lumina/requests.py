@@ -21,6 +21,20 @@ SOLVERS = ("euler", "midpoint", "heun", "rk4", "ab2", "dpm++", "unipc")
 SCHEDULES = ("uniform", "sigmoid")
 """How steps are spread before they are shifted."""
 
+EXTRAPOLATIONS = (
+    "none",
+    "linear",
+    "ntk",
+    "watershed",
+    "frequency-aware",
+    "time-aware",
+    "yarn",
+)
+"""How positions are read at other sizes than the trained one, of `lumina.nn.extrapolation`."""
+
+CONTEXT_DROPS = ("none", "time-aware", "all")
+"""In which blocks attention sees fewer keys, of `lumina.nn.context_drop`."""
+
 PRESETS = ("original",)
 """Ways to sample besides that of diffusers: as the original release did."""
 

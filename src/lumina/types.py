@@ -18,6 +18,9 @@ class Size(NamedTuple):
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """The direction of the flow: `(x, time) -> dx/dtime`, with noise at time 0 and data at time 1."""
 
+VelocityAt = Callable[[float], Velocity]
+"""Velocities to follow from one time to the next: what is decided once a step is decided here."""
+
 BlockRunner = Callable[[Sequence[torch.nn.Module], Tensor, Any], Tensor]
 """How a stack of blocks is run: `(blocks, tokens, context) -> tokens`."""
 

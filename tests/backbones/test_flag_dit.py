@@ -3,6 +3,7 @@ import torch
 
 from lumina.backbones.blocks import StepCache
 from lumina.backbones.flag_dit import FlagDiT
+from lumina.nn.extrapolation import RopeScaling
 
 TINY = {
     "sample_size": 8,
@@ -99,8 +100,8 @@ def test_a_cache_changes_no_output_from_step_to_step():
 def test_positions_can_be_stretched():
     model, text, x = make_model(), make_text(), torch.randn(2, 4, 8, 12)
     plain = model(x, **text).sample
-    assert not torch.allclose(model(x, **text, rope_linear=2.0).sample, plain)
-    assert not torch.allclose(model(x, **text, rope_ntk=2.0).sample, plain)
+    assert not torch.allclose(model(x, **text, rope=RopeScaling(linear=2.0)).sample, plain)
+    assert not torch.allclose(model(x, **text, rope=RopeScaling(ntk=2.0)).sample, plain)
 
 
 def test_gradient_checkpointing_changes_no_gradient():

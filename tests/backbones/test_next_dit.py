@@ -11,6 +11,7 @@ from torch import nn
 
 from lumina.backbones.next_dit import NextDiT, StepCache
 from lumina.nn.attention import fused_attend
+from lumina.nn.extrapolation import RopeScaling
 from lumina.nn.layers import FeedForward
 
 TINY = {
@@ -72,7 +73,7 @@ def assert_equal_networks(theirs, ours, inputs, *, base=None, linear=1.0, ntk=1.
             **inputs, image_rotary_emb=table, cross_attention_kwargs=scaling
         ).sample,
         "with its own table": ours(
-            **inputs, cross_attention_kwargs=scaling, rope_linear=linear, rope_ntk=ntk
+            **inputs, cross_attention_kwargs=scaling, rope=RopeScaling(linear=linear, ntk=ntk)
         ).sample,
     }
     for sample in found.values():
@@ -230,7 +231,7 @@ def test_gradients_reach_the_text_with_a_cache_too():
 
 
 @torch.no_grad()
-def test_a_passed_attention_replaces_all_attention():
+def test_passed_attention_replaces_that_to_tokens_and_that_to_text():
     model, inputs = make_model(), make_inputs()
     sources = []
 
@@ -238,7 +239,7 @@ def test_a_passed_attention_replaces_all_attention():
         sources.append(key.shape[1])
         return fused_attend(query, key, value, mask=mask, scale=scale)
 
-    sample = model(**inputs, attend=recorded).sample
+    sample = model(**inputs, attend=recorded, attend_text=recorded).sample
     assert sources == [24, 7] * 2
     torch.testing.assert_close(sample, model(**inputs).sample)
 
@@ -249,7 +250,7 @@ def test_a_call_leaves_nothing_on_the_model():
     before = {name: set(vars(module)) for name, module in model.named_modules()}
     expected = model(**inputs).sample
     scaling = {"base_sequence_length": 4}
-    model(**inputs, cross_attention_kwargs=scaling, rope_linear=2.0, cache=StepCache())
+    model(**inputs, cross_attention_kwargs=scaling, rope=RopeScaling(linear=2.0), cache=StepCache())
     assert {name: set(vars(module)) for name, module in model.named_modules()} == before
     torch.testing.assert_close(model(**inputs).sample, expected)
 

@@ -1,6 +1,6 @@
 import torch
 
-from lumina.backbones.packing import pack, row_of, unpack
+from lumina.backbones.packing import pack, unpack
 
 
 def test_what_is_packed_comes_out_again():
@@ -8,14 +8,14 @@ def test_what_is_packed_comes_out_again():
     packed = pack(parts)
     assert packed.tokens.shape == (3, 6, 3, 2)
     assert packed.mask.sum(1).tolist() == [4, 1, 6]
-    for part, found in zip(parts, unpack(packed.tokens, packed.mask), strict=True):
+    for part, found in zip(parts, unpack(packed), strict=True):
         assert torch.equal(part, found)
 
 
 def test_a_row_has_the_tokens_of_all_samples_and_no_padding():
     parts = [torch.randn(length, 3, 2) for length in (4, 1, 6)]
     packed = pack(parts)
-    row = row_of(packed.mask)
+    row = packed.row
     joined = row.join(packed.tokens)
     assert torch.equal(joined, torch.cat(parts).unsqueeze(0))
     assert torch.equal(row.part(joined), packed.tokens)

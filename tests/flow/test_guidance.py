@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lumina.flow.guidance import guide
+from lumina.flow.guidance import Guidance, guide
 
 CONDITIONAL, UNCONDITIONAL = torch.randn(2, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
 
@@ -11,7 +11,9 @@ def velocity(x, t):
 
 
 def guided(guidance, channels=None):
-    return guide(velocity, guidance, channels=channels)(torch.zeros(3, 4, 2, 2), torch.tensor(1.0))
+    return guide(velocity, Guidance(scale=guidance, channels=channels))(
+        torch.zeros(3, 4, 2, 2), torch.tensor(1.0)
+    )
 
 
 def test_one_follows_the_condition_and_zero_ignores_it():
@@ -31,5 +33,7 @@ def test_other_channels_follow_the_condition_alone():
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 2, 2), (3, 4, 7)])
 def test_the_grid_may_have_any_number_of_axes(shape):
-    zero = guide(lambda x, t: x, 4.0, channels=3)(torch.zeros(shape), torch.tensor(0.5))
+    zero = guide(lambda x, t: x, Guidance(scale=4.0, channels=3))(
+        torch.zeros(shape), torch.tensor(0.5)
+    )
     assert zero.shape == shape

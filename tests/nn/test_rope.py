@@ -3,6 +3,7 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb, get_2d_rotary_pos_embed_lumina
 
 from lumina.nn import rope
+from lumina.nn.extrapolation import RopeScaling
 from lumina.nn.rope import crop_rope_table, grid_positions, rope_table, rotate
 
 
@@ -10,7 +11,7 @@ from lumina.nn.rope import crop_rope_table, grid_positions, rope_table, rotate
 def test_two_axes_give_the_table_of_diffusers(linear, ntk):
     theirs = get_2d_rotary_pos_embed_lumina(72, 384, 384, linear_factor=linear, ntk_factor=ntk)
     positions = grid_positions(rows=384, cols=384)
-    ours = rope_table(positions, channels=(0, 36, 36), linear=linear, ntk=ntk)
+    ours = rope_table(positions, channels=(0, 36, 36), scaling=RopeScaling(linear=linear, ntk=ntk))
     torch.testing.assert_close(ours, crop_rope_table(theirs, rows=384, cols=384), atol=1e-6, rtol=0)
 
 

@@ -6,10 +6,11 @@ import torch
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.checkpoints.keys import from_original
-from lumina.flow.guidance import guide
+from lumina.flow.guidance import Guidance, guide
 from lumina.flow.path import flow_loss
 from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import shift_times, uniform_times
+from lumina.nn.extrapolation import RopeScaling
 
 CLASSES = {
     "next_t2i": NextDiT,
@@ -73,16 +74,14 @@ def read_scaling(case, call, time):
     args, given = call["args"], case.config | call.get("ctor", {})
     factor = args.get("scale_factor", 1.0)
     linear = time.item() < args.get("scale_watershed", 1.0)
-    scaling = {
-        "rope_linear": factor if linear else 1.0,
-        "rope_ntk": 1.0 if linear else factor,
-    }
+    rope = RopeScaling(linear=factor) if linear else RopeScaling(ntk=factor)
     if call["method"] == "forward":
-        scaling = {"rope_linear": 1.0, "rope_ntk": given.get("scale_factor", 1.0)}
-    for ours, theirs in (("rope_linear", "rope_scaling_factor"), ("rope_ntk", "ntk_factor")):
+        rope = RopeScaling(ntk=given.get("scale_factor", 1.0))
+    for ours, theirs in (("linear", "rope_scaling_factor"), ("ntk", "ntk_factor")):
         value = args.get(theirs, given.get(theirs))
         if value is not None:
-            scaling[ours] = value
+            rope = rope._replace(**{ours: value})
+    scaling = {"rope": rope}
     if args.get("proportional_attn"):
         scaling["cross_attention_kwargs"] = {"base_sequence_length": args["base_seqlen"]}
     return scaling
@@ -129,7 +128,7 @@ def both_halves(model, case, call):
     def velocity(x, t):
         plain = velocity_of(model, case, call, t)
         half = x[: len(x) // 2]
-        guided = guide(plain, call["args"]["cfg_scale"], channels=3)(half, t)
+        guided = guide(plain, Guidance(scale=call["args"]["cfg_scale"], channels=3))(half, t)
         away = plain(torch.cat([half, half]), t).chunk(2)[1]
         return torch.cat([guided, torch.cat([guided[:, :3], away[:, 3:]], dim=1)])
 

@@ -5,13 +5,14 @@ import json
 import torch
 from safetensors import safe_open
 
-from lumina.nn.rope import frequency_aware_ntk, grid_positions, rope_table, time_aware_ntk
+from lumina.nn.extrapolation import RopeScaling, frequency_aware_ntk, time_aware_ntk
+from lumina.nn.rope import grid_positions, rope_table
 
 TRAINED_LENGTH = 128  # fixed in the original code's frequency-aware mode
 
 
 def read_scaling(run):
-    """The arguments of `rope_table` for a recorded run."""
+    """The fields of `RopeScaling` for a recorded run."""
     mode = run["kind"].rpartition(" ")[2]
     scale, width, time = run.get("scale_factor"), run["head_dim"], run.get("timestep")
     if "watershed" in mode:
@@ -38,7 +39,9 @@ def test_tables_are_those_that_were_recorded(golden, assert_recorded):
             else:
                 positions = grid_positions(rows=count, cols=count)
                 channels = (0, width // 2, width // 2)
-            table = rope_table(positions, channels=channels, **read_scaling(run))
+            table = rope_table(
+                positions, channels=channels, scaling=RopeScaling(**read_scaling(run))
+            )
             for part, name in zip(table.unbind(-1), ("cos", "sin"), strict=True):
                 recorded = file.get_tensor(f"outputs.{run['name']}.{name}")
                 assert_recorded(part.view_as(recorded), recorded)

@@ -4,7 +4,7 @@ import torch
 import lumina
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
-from lumina.flow.guidance import guide
+from lumina.flow.guidance import Guidance, guide
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import uniform_times
@@ -49,7 +49,7 @@ def test_it_follows_the_guided_velocity_of_its_class(pipeline):
         return pipeline.transformer(x, t.expand(2), class_labels=labels).sample[:, :4]
 
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(3))
-    guided = guide(velocity, 3.0, channels=3)
+    guided = guide(velocity, Guidance(scale=3.0, channels=3))
     expected = integrate(guided, noise, uniform_times(2), solver=SOLVERS["heun"])[-1]
     found = draw(pipeline, 7, guidance_scale=3.0)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

@@ -8,10 +8,11 @@ import lumina
 from lumina import LuminaError, LuminaPipeline, NextDiT
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.checkpoints.convert import convert
-from lumina.flow.guidance import guide
+from lumina.flow.guidance import Guidance, guide
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import shift_times, uniform_times
+from lumina.nn.extrapolation import RopeScaling
 from lumina.pipelines import checks
 from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
 
@@ -91,7 +92,7 @@ def by_hand(pipeline, layer, scalings, prompt="A cat!", size=(8, 8), base=16):
 
     noise = torch.randn((1, 4, *size), generator=torch.Generator().manual_seed(3))
     times = shift_times(uniform_times(3), 4.0)
-    guided = guide(velocity, 4.0, channels=3)
+    guided = guide(velocity, Guidance(scale=4.0, channels=3))
     return integrate(guided, noise, times, solver=SOLVERS["midpoint"])[-1]
 
 
@@ -108,7 +109,7 @@ def test_positions_are_scaled_above_the_trained_size_alone(original):
     wide = by_hand(
         original,
         -2,
-        lambda t: {"rope_linear": 1.5} if t < 0.3 else {"rope_ntk": 1.5},
+        lambda t: {"rope": RopeScaling(linear=1.5)} if t < 0.3 else {"rope": RopeScaling(ntk=1.5)},
         size=(12, 12),
     )
     torch.testing.assert_close(draw(original, width=96, height=96), wide, atol=1e-5, rtol=1e-4)
@@ -172,7 +173,7 @@ def test_flag_dit_reads_the_last_states_and_scales_by_area(flag):
     base = 4**2 + 2 * 4
     usual = by_hand(flag, -1, lambda t: {}, base=base)
     torch.testing.assert_close(draw(flag), usual, atol=1e-5, rtol=1e-4)
-    large = by_hand(flag, -1, lambda t: {"rope_ntk": 2.25}, size=(12, 12), base=base)
+    large = by_hand(flag, -1, lambda t: {"rope": RopeScaling(ntk=2.25)}, size=(12, 12), base=base)
     torch.testing.assert_close(draw(flag, width=96, height=96), large, atol=1e-5, rtol=1e-4)
 
 

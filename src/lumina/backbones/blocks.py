@@ -1,8 +1,9 @@
 """What all backbones share: attention with text, and the way through a stack of blocks."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,7 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from lumina.backbones.packing import Row, row_of
+from lumina.backbones.packing import Row
 from lumina.backbones.parallel import (
     CONTEXT_PARALLEL_PLAN,
     check_context_parallel,
@@ -40,6 +41,10 @@ class TextKeyValue:
         self.key_value: tuple[Tensor, Tensor] | None = None
 
 
+Attends = Attend | Sequence[Attend | None] | None
+"""Attention itself: one for all blocks, or one for each. None: the kernel it is set to."""
+
+
 class StepCache:
     """What a model need not compute again from one step of a sampler to the next.
 
@@ -56,7 +61,7 @@ class StepCache:
         self._blocks.extend(TextKeyValue() for _ in range(count - len(self._blocks)))
         return self._blocks
 
-    def rope(self, make: Callable[[], Tensor], *key: float) -> Float[Tensor, "n half 2"]:
+    def rope(self, make: Callable[[], Tensor], *key: Hashable) -> Float[Tensor, "n half 2"]:
         """The rotations of a grid, made when they are first asked for."""
         if key not in self._ropes:
             self._ropes[key] = make()
@@ -72,29 +77,30 @@ class BlockContext(NamedTuple):
     condition: Float[Tensor, "b c"]
     time: Float[Tensor, "b c"]
     rope: Float[Tensor, "*b n half 2"]
-    mask: Bool[Tensor, "b 1 1 n"] | None
-    """Which tokens are no padding. None: all."""
     text: Float[Tensor, "b m e"] | None
     text_mask: Bool[Tensor, "b 1 1 m"] | None
     scale: float
-    attend: Attend | None
-    """None: the kernel that each attention is set to."""
+    attend: Attends
+    """Attention to tokens; of one block, where a block has it."""
+    attend_text: Attends
     balance: list[Tensor] | None
     """Where mixtures of experts put how unevenly they are used."""
     row: Row | None = None
     """How the tokens of all samples lie in one row. None: they lie in a batch."""
+    mask: Bool[Tensor, "b 1 1 n"] | None = None
+    """Which tokens of a batch are no padding. None: all."""
 
     def spread(self, values: Float[Tensor, "b 1 c"]) -> Float[Tensor, "rows #n c"]:
         """Make values of each sample fit the tokens."""
         return values if self.row is None else self.row.spread(values)
 
-    def part(self, tokens: Float[Tensor, "rows tokens h k"]) -> Float[Tensor, "b n h k"]:
-        """Make a batch of the tokens, as attention needs it."""
-        return tokens if self.row is None else self.row.part(tokens)
-
-    def join(self, tokens: Float[Tensor, "b n h k"]) -> Float[Tensor, "rows tokens h k"]:
-        """Make of a batch what the tokens were."""
-        return tokens if self.row is None else self.row.join(tokens)
+    def of_block(self, number: int) -> "BlockContext":
+        """The context of one block, by its number from 0."""
+        attend, text = (
+            attend[number] if isinstance(attend, Sequence) else attend
+            for attend in (self.attend, self.attend_text)
+        )
+        return self._replace(attend=attend, attend_text=text)
 
 
 class AttentionBlock(nn.Module):
@@ -129,22 +135,48 @@ class AttentionBlock(nn.Module):
         cached_text: TextKeyValue | None,
     ) -> Float[Tensor, "b n d"]:
         """What tokens take from each other and from the text; `cached_text` is filled in."""
-        query = context.part(rotate(self.attn1.query(normed), context.rope))
+        query = rotate(self.attn1.query(normed), context.rope)
         key, value = self.attn1.key_value(normed)
-        key, value = context.part(rotate(key, context.rope)), context.part(value)
-        attend = context.attend
-        tokens = self.attn1(
-            query, key, value, mask=context.mask, scale=context.scale, attend=attend
-        )
+        key = rotate(key, context.rope)
+        tokens = self._attend_tokens(query, key, value, context)
         if context.text is None:
-            return self.attn1.to_out[0](context.join(tokens).flatten(2))
+            return self.attn1.to_out[0](tokens.flatten(2))
         if not self.shares_query:
-            query = context.part(rotate(self.attn2.query(normed), context.rope))
+            query = rotate(self.attn2.query(normed), context.rope)
         key, value = self._text_key_value(context.text, cached_text)
-        text = self.attn2(query, key, value, mask=context.text_mask, attend=attend)
+        text = self._attend_text(query, key, value, context)
         gate = self.gate.tanh().to(text.dtype).unsqueeze(-1)
-        tokens = context.join(torch.addcmul(tokens, gate, text))
-        return self.attn2.to_out[0](tokens.flatten(2))
+        return self.attn2.to_out[0](torch.addcmul(tokens, gate, text).flatten(2))
+
+    def _attend_tokens(
+        self,
+        query: Float[Tensor, "rows n h k"],
+        key: Float[Tensor, "rows n g k"],
+        value: Float[Tensor, "rows n g k"],
+        context: BlockContext,
+    ) -> Float[Tensor, "rows n h k"]:
+        attend = partial(self.attn1, scale=context.scale, attend=cast(Any, context.attend))
+        if context.row is None:
+            return attend(query, key, value, mask=context.mask)
+        parts = map(context.row.split, (query, key, value))
+        # Each sample attends alone, and so nothing is spent on padding.
+        return torch.cat([attend(*sample) for sample in zip(*parts, strict=True)], dim=1)
+
+    def _attend_text(
+        self,
+        query: Float[Tensor, "rows n h k"],
+        key: Float[Tensor, "b m g k"],
+        value: Float[Tensor, "b m g k"],
+        context: BlockContext,
+    ) -> Float[Tensor, "rows n h k"]:
+        attend = partial(self.attn2, attend=cast(Any, context.attend_text))
+        mask = context.text_mask
+        if context.row is None:
+            return attend(query, key, value, mask=mask)
+        queries = context.row.split(query)
+        masks = [None] * len(queries) if mask is None else mask.split(1)
+        samples = zip(queries, key.split(1), value.split(1), masks, strict=True)
+        return torch.cat([attend(q, k, v, mask=m) for q, k, v, m in samples], dim=1)
 
     @property
     def shares_query(self) -> bool:
@@ -222,15 +254,16 @@ class FlowTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
             LuminaError: If processes are to share the tokens, and these do not divide among them.
         """
         check_shares(tokens.shape[1], self._parallel_config)
-        # Processes take even parts of a batch, whose padding falls to some of them.
-        if context.mask is not None and self._parallel_config is None:
-            is_token = context.mask[:, 0, 0]
-            row = row_of(is_token)
-            rope = row.join(context.rope.expand(*is_token.shape, -1, -1))
-            context = context._replace(rope=rope, row=row)
-            return row.part(self._run_blocks(row.join(tokens), context, cache))
-        tokens, rope = self.token_split(tokens, context.rope)
-        return self._run_blocks(tokens, context._replace(rope=rope), cache)
+        row = context.row
+        if row is None or self._parallel_config is not None:
+            # Processes take even parts of a batch, whose padding falls to some of them.
+            mask = None if row is None else row.mask(tokens)[:, None, None]
+            tokens, rope = self.token_split(tokens, context.rope)
+            context = context._replace(rope=rope, mask=mask, row=None)
+            return self._run_blocks(tokens, context, cache)
+        rope = row.join(context.rope.expand(*tokens.shape[:2], -1, -1))
+        context = context._replace(rope=rope)
+        return row.part(self._run_blocks(row.join(tokens), context, cache))
 
     def _run_blocks(
         self, tokens: Float[Tensor, "b n d"], context: BlockContext, cache: StepCache | None
@@ -238,11 +271,13 @@ class FlowTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
         count = len(self.layers)
         learning = torch.is_grad_enabled()
         cached_texts = [None] * count if cache is None or learning else cache.blocks(count)
-        for block, cached_text in zip(self.layers, cached_texts, strict=True):
+        check_attends(context, count)
+        for number, (block, cached_text) in enumerate(zip(self.layers, cached_texts, strict=True)):
+            own = context.of_block(number)
             if learning and self.gradient_checkpointing:
-                tokens = self._checkpoint(block, tokens, context)
+                tokens = self._checkpoint(block, tokens, own)
             else:
-                tokens = block(tokens, context, cached_text)
+                tokens = block(tokens, own, cached_text)
         return tokens
 
     def _checkpoint(
@@ -428,6 +463,19 @@ def _readable_text(
     has_text = seen.any(1, keepdim=True)
     text = text.where(has_text.unsqueeze(-1), 0)
     return text, (seen | ~has_text)[:, None, None]
+
+
+def check_attends(context: BlockContext, blocks: int) -> None:
+    """Refuse attention for another number of blocks.
+
+    Raises:
+        ValueError: If it is.
+    """
+    for attend in (context.attend, context.attend_text):
+        if isinstance(attend, Sequence) and len(attend) != blocks:
+            raise ValueError(
+                f"attention for {len(attend)} blocks was given, and there are {blocks}"
+            )
 
 
 def check_heads(width: int, *, heads: int, kv_heads: int) -> None:

@@ -1,7 +1,7 @@
 """Flag-DiT, the transformer of Lumina-T2X: any data as one sequence of tokens."""
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from lumina.backbones.blocks import (
+    Attends,
     AttentionBlock,
     BlockContext,
     FlowTransformer,
@@ -20,9 +21,10 @@ from lumina.backbones.blocks import (
     TextKeyValue,
     check_heads,
 )
-from lumina.backbones.packing import pack, unpack
+from lumina.backbones.packing import Packed, pack, unpack
 from lumina.backbones.parallel import TokenSplit
 from lumina.nn.attention import proportional_scale
+from lumina.nn.extrapolation import UNSCALED, RopeScaling
 from lumina.nn.layers import (
     FeedForward,
     ModulatedOutput,
@@ -35,7 +37,6 @@ from lumina.nn.layers import (
     unpatchify,
 )
 from lumina.nn.rope import rope_table
-from lumina.types import Attend
 
 
 class FlagDiTBlock(AttentionBlock):
@@ -196,10 +197,10 @@ class FlagDiT(FlowTransformer):
         return_dict: bool = True,
         *,
         class_labels: Int[Tensor, " b"] | None = None,
-        rope_linear: float = 1.0,
-        rope_ntk: float = 1.0,
+        rope: RopeScaling = UNSCALED,
         cache: StepCache | None = None,
-        attend: Attend | None = None,
+        attend: Attends = None,
+        attend_text: Attends = None,
     ) -> Transformer2DModelOutput | tuple[Float[Tensor, "b out *grid"] | list[Tensor]]:
         """Return the velocity of noisy latents, in `sample`.
 
@@ -213,19 +214,20 @@ class FlagDiT(FlowTransformer):
             cross_attention_kwargs: May hold `base_sequence_length`, as in `NextDiT`.
             return_dict: Whether to return an object rather than a tuple.
             class_labels: Classes, for models of classes; their number itself stands for none.
-            rope_linear: Divides positions.
-            rope_ntk: Multiplies `rope_theta`.
+            rope: How positions are read in a longer sequence than those of training.
             cache: Keeps what does not change from one call to the next.
-            attend: Attention itself. None takes the kernel chosen by `set_attention_backend`.
+            attend: Attention to tokens, as in `NextDiT`.
+            attend_text: Attention to the text, as in `NextDiT`.
 
         Raises:
             ValueError: If the latents do not fill whole patches, `base_sequence_length` is not
                 above 1, or text or classes are missing.
         """
         if isinstance(hidden_states, list):
-            tokens, mask = pack([self._tokens(data.unsqueeze(0))[0] for data in hidden_states])
+            packed = pack([self._tokens(data.unsqueeze(0))[0] for data in hidden_states])
         else:
-            tokens, mask = self._tokens(hidden_states), None
+            packed = Packed(self._tokens(hidden_states), None)
+        tokens = packed.tokens
         time, condition, text, text_mask = self.embed_condition(
             timestep, encoder_hidden_states, encoder_mask, class_labels, tokens.dtype
         )
@@ -233,22 +235,25 @@ class FlagDiT(FlowTransformer):
         context = BlockContext(
             condition=nn.functional.silu(condition),
             time=time,
-            rope=self._rope(tokens.shape[1], rope_linear, rope_ntk, tokens.device, cache),
-            mask=None if mask is None else mask[:, None, None],
+            rope=self._rope(tokens.shape[1], rope, tokens.device, cache),
+            row=packed.row,
             text=text,
             text_mask=text_mask,
-            scale=proportional_scale(self.head_dim, tokens=tokens.shape[1], base=base),
+            scale=rope.attention
+            * proportional_scale(self.head_dim, tokens=tokens.shape[1], base=base),
             attend=attend,
+            attend_text=attend_text,
             balance=None,
         )
         values = self.norm_out(self.run_blocks(tokens, context, cache), context.condition)
-        if isinstance(hidden_states, list) and mask is not None:
+        if isinstance(hidden_states, list):
+            rows = unpack(packed._replace(tokens=values))
             sample = [
-                self._data(rows.unsqueeze(0), data.unsqueeze(0))[0]
-                for rows, data in zip(unpack(values, mask), hidden_states, strict=True)
+                self._data(row.unsqueeze(0), data.unsqueeze(0))[0]
+                for row, data in zip(rows, hidden_states, strict=True)
             ]
         else:
-            sample = self._data(values, cast(Tensor, hidden_states))
+            sample = self._data(values, hidden_states)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     def _tokens(self, data: Float[Tensor, "b c *grid"]) -> Float[Tensor, "b n d"]:
@@ -287,17 +292,17 @@ class FlagDiT(FlowTransformer):
         return frames, height // size, width // size
 
     def _rope(
-        self, tokens: int, linear: float, ntk: float, device: torch.device, cache: StepCache | None
+        self, tokens: int, scaling: RopeScaling, device: torch.device, cache: StepCache | None
     ) -> Float[Tensor, "n half 2"]:
-        make = partial(self._make_rope, tokens, linear, ntk, device)
-        return make() if cache is None else cache.rope(make, tokens, linear, ntk)
+        make = partial(self._make_rope, tokens, scaling, device)
+        return make() if cache is None else cache.rope(make, tokens, scaling)
 
     def _make_rope(
-        self, tokens: int, linear: float, ntk: float, device: torch.device
+        self, tokens: int, scaling: RopeScaling, device: torch.device
     ) -> Float[Tensor, "n half 2"]:
         positions = torch.arange(tokens, device=device).float().unsqueeze(-1)
         return rope_table(
-            positions, channels=(self.head_dim,), theta=self.rope_theta, linear=linear, ntk=ntk
+            positions, channels=(self.head_dim,), theta=self.rope_theta, scaling=scaling
         )
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from lumina.backbones.blocks import (
+    Attends,
     AttentionBlock,
     BlockContext,
     FlowTransformer,
@@ -25,6 +26,7 @@ from lumina.backbones.blocks import (
 from lumina.backbones.packing import Packed, pack, unpack
 from lumina.backbones.parallel import TokenSplit
 from lumina.nn.attention import proportional_scale
+from lumina.nn.extrapolation import UNSCALED, RopeScaling
 from lumina.nn.layers import (
     FeedForward,
     ModulatedOutput,
@@ -38,7 +40,6 @@ from lumina.nn.layers import (
 )
 from lumina.nn.moe import MixtureOfExperts
 from lumina.nn.rope import crop_rope_table, grid_positions, rope_table
-from lumina.types import Attend
 
 ROUTINGS = {None: (None,), "time": ("time",), "space": ("space",), "both": ("time", "space")}
 """What the router of each feed-forward network of a block reads, if there is a router."""
@@ -253,10 +254,10 @@ class NextDiT(FlowTransformer):
         return_dict: bool = True,
         *,
         class_labels: Int[Tensor, " b"] | None = None,
-        rope_linear: float = 1.0,
-        rope_ntk: float = 1.0,
+        rope: RopeScaling = UNSCALED,
         cache: StepCache | None = None,
-        attend: Attend | None = None,
+        attend: Attends = None,
+        attend_text: Attends = None,
         balance: list[Tensor] | None = None,
     ) -> Transformer2DModelOutput | tuple[Float[Tensor, "b out height width"] | list[Tensor]]:
         """Return the velocity of noisy latents, in `sample`.
@@ -274,10 +275,12 @@ class NextDiT(FlowTransformer):
                 the scores of attention to tokens are scaled for.
             return_dict: Whether to return an object rather than a tuple.
             class_labels: Classes, for models of classes; their number itself stands for none.
-            rope_linear: Divides positions in the model's own rotations.
-            rope_ntk: Multiplies `rope_theta` in the model's own rotations.
+            rope: How positions are read on a larger grid than that of training, in the model's
+                own rotations. `lumina.nn.extrapolation` makes it.
             cache: Keeps what does not change from one call to the next.
-            attend: Attention itself. None takes the kernel chosen by `set_attention_backend`.
+            attend: Attention to tokens, of all blocks or of each. None takes the kernel chosen by
+                `set_attention_backend`.
+            attend_text: Attention to the text, in the same way.
             balance: Gets the balance loss of each mixture of experts.
 
         Raises:
@@ -292,10 +295,7 @@ class NextDiT(FlowTransformer):
             grids = [self._grid(hidden_states)]
             packed = Packed(self.patch_embedder(hidden_states), None)
         tokens = packed.tokens
-        ropes = [
-            self._rope(image_rotary_emb, *grid, rope_linear, rope_ntk, tokens.device, cache)
-            for grid in grids
-        ]
+        ropes = [self._rope(image_rotary_emb, *grid, rope, tokens.device, cache) for grid in grids]
         time, condition, text, text_mask = self.embed_condition(
             timestep, encoder_hidden_states, encoder_mask, class_labels, tokens.dtype
         )
@@ -303,19 +303,21 @@ class NextDiT(FlowTransformer):
         context = BlockContext(
             condition=nn.functional.silu(condition),
             time=time,
-            rope=ropes[0] if packed.mask is None else pack(ropes).tokens,
-            mask=None if packed.mask is None else packed.mask[:, None, None],
+            rope=ropes[0] if packed.row is None else pack(ropes).tokens,
+            row=packed.row,
             text=text,
             text_mask=text_mask,
-            scale=proportional_scale(self.head_dim, tokens=tokens.shape[1], base=base),
+            scale=rope.attention
+            * proportional_scale(self.head_dim, tokens=tokens.shape[1], base=base),
             attend=attend,
+            attend_text=attend_text,
             balance=balance,
         )
         values = self.norm_out(self.run_blocks(tokens, context, cache), context.condition)
-        if isinstance(hidden_states, list) and packed.mask is not None:
+        if isinstance(hidden_states, list):
             sample = [
                 self._picture(rows.unsqueeze(0), grid)[0]
-                for rows, grid in zip(unpack(values, packed.mask), grids, strict=True)
+                for rows, grid in zip(unpack(packed._replace(tokens=values)), grids, strict=True)
             ]
         else:
             sample = self._picture(values, grids[0])
@@ -352,29 +354,38 @@ class NextDiT(FlowTransformer):
         rows, cols = grid
         return unpatchify(values, patch_size=self.patch_size, rows=rows, cols=cols)
 
+    def make_rope(
+        self,
+        rows: int,
+        cols: int,
+        scaling: RopeScaling = UNSCALED,
+        *,
+        device: torch.device | str | None = None,
+    ) -> Float[Tensor, "n half 2"]:
+        """Rotations of each patch of a grid, as `rope_table` has them."""
+        return self.rope_at(grid_positions(rows=rows, cols=cols, device=device), scaling)
+
+    def rope_at(
+        self, positions: Float[Tensor, "n 3"], scaling: RopeScaling = UNSCALED
+    ) -> Float[Tensor, "n half 2"]:
+        """Rotations at any frames, rows and columns, which need not be whole numbers."""
+        return rope_table(
+            positions, channels=self.rope_axes, theta=self.rope_theta, scaling=scaling
+        )
+
     def _rope(
         self,
         table: Shaped[Tensor, "table_rows table_cols half"] | None,
         rows: int,
         cols: int,
-        linear: float,
-        ntk: float,
+        scaling: RopeScaling,
         device: torch.device,
         cache: StepCache | None,
     ) -> Float[Tensor, "n half 2"]:
         if table is not None:
             return crop_rope_table(table, rows=rows, cols=cols).to(device)
-
-        make = partial(self._make_rope, rows, cols, linear, ntk, device)
-        return make() if cache is None else cache.rope(make, rows, cols, linear, ntk)
-
-    def _make_rope(
-        self, rows: int, cols: int, linear: float, ntk: float, device: torch.device
-    ) -> Float[Tensor, "n half 2"]:
-        positions = grid_positions(rows=rows, cols=cols, device=device)
-        return rope_table(
-            positions, channels=self.rope_axes, theta=self.rope_theta, linear=linear, ntk=ntk
-        )
+        make = partial(self.make_rope, rows, cols, scaling, device=device)
+        return make() if cache is None else cache.rope(make, rows, cols, scaling)
 
 
 _ONLY_OURS = {"rope_axes": None, "rope_theta": 10000, "num_classes": None, "moe_routing": None}

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -12,47 +12,55 @@ class Packed(NamedTuple):
     """Tokens of samples padded to one length, and which of them are no padding (None: all)."""
 
     tokens: Shaped[Tensor, "b n *rest"]
-    mask: Bool[Tensor, "b n"] | None
+    row: "Row | None"
+
+    @property
+    def mask(self) -> Bool[Tensor, "b n"] | None:
+        """Which tokens are no padding. None: all."""
+        return None if self.row is None else self.row.mask(self.tokens)
 
 
 class Row(NamedTuple):
-    """How the tokens of all samples lie in one row without padding, and where in a batch."""
+    """How the tokens of all samples lie in one row without padding."""
 
-    places: Int[Tensor, " n"]
-    """Of each token: its number among those of the batch, padding included."""
-    samples: int
-    length: int
-    """How many tokens each sample of the batch has, padding included."""
+    lengths: tuple[int, ...]
+    """How many tokens each sample has."""
+
+    def mask(self, batch: Shaped[Tensor, "b n *rest"]) -> Bool[Tensor, "b n"]:
+        """Which tokens of a padded batch are no padding."""
+        numbers = torch.arange(batch.shape[1], device=batch.device)
+        return numbers < torch.tensor(self.lengths, device=batch.device)[:, None]
 
     def join(self, batch: Shaped[Tensor, "b n *rest"]) -> Shaped[Tensor, "1 tokens *rest"]:
         """Leave padding out of a batch."""
-        return batch.flatten(0, 1)[self.places].unsqueeze(0)
+        parts = [sample[:length] for sample, length in zip(batch, self.lengths, strict=True)]
+        return torch.cat(parts).unsqueeze(0)
+
+    def split(self, row: Shaped[Tensor, "1 tokens *rest"]) -> list[Shaped[Tensor, "1 _ *rest"]]:
+        """The tokens of each sample, as a batch of one."""
+        return list(row.split(self.lengths, dim=1))
 
     def part(self, row: Shaped[Tensor, "1 tokens *rest"]) -> Shaped[Tensor, "b n *rest"]:
         """Make a batch of a row, with zeros for padding."""
-        batch = row.new_zeros(self.samples * self.length, *row.shape[2:])
-        return batch.index_copy(0, self.places, row[0]).unflatten(0, (self.samples, self.length))
+        return pad_sequence([sample[0] for sample in self.split(row)], batch_first=True)
 
     def spread(self, values: Shaped[Tensor, "b 1 *rest"]) -> Shaped[Tensor, "1 tokens *rest"]:
         """Give each token what is that of its sample."""
-        return values[self.places // self.length, 0].unsqueeze(0)
-
-
-def row_of(mask: Bool[Tensor, "b n"]) -> Row:
-    """The row of the tokens that are no padding."""
-    return Row(mask.flatten().nonzero().squeeze(1), *mask.shape)
+        lengths = torch.tensor(self.lengths, device=values.device)
+        return (
+            values.squeeze(1)
+            .repeat_interleave(lengths, dim=0, output_size=sum(self.lengths))
+            .unsqueeze(0)
+        )
 
 
 def pack(parts: list[Shaped[Tensor, "_ *rest"]]) -> Packed:
     """Put tokens of samples of any lengths into one batch."""
-    lengths = torch.tensor([len(part) for part in parts], device=parts[0].device)
-    tokens = pad_sequence(parts, batch_first=True)
-    mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-    return Packed(tokens, mask)
+    return Packed(pad_sequence(parts, batch_first=True), Row(tuple(map(len, parts))))
 
 
-def unpack(
-    tokens: Shaped[Tensor, "b n *rest"], mask: Bool[Tensor, "b n"]
-) -> list[Shaped[Tensor, "_ *rest"]]:
+def unpack(packed: Packed) -> list[Shaped[Tensor, "_ *rest"]]:
     """Take the tokens of each sample out of a batch."""
-    return [rows[: int(is_token.sum())] for rows, is_token in zip(tokens, mask, strict=True)]
+    if packed.row is None:
+        return list(packed.tokens)
+    return [rows[:length] for rows, length in zip(packed.tokens, packed.row.lengths, strict=True)]

@@ -38,6 +38,7 @@ def begin_steps(
     sigmas: list[float] | None = None,
     tokens: int,
     device: torch.device | str,
+    skip: int = 0,
 ) -> Num[Tensor, " s"]:
     """Make a scheduler ready for one sample.
 
@@ -47,6 +48,7 @@ def begin_steps(
         sigmas: Shares of noise to stop at, decreasing from 1.
         tokens: Patches of the sample, which dynamic shifting depends on.
         device: Where the timesteps are wanted.
+        skip: How many of the first steps to leave out, for a sample that is on its way.
 
     Returns:
         The timesteps that the scheduler's `step` expects, in order.
@@ -71,10 +73,11 @@ def begin_steps(
         options["mu"] = dynamic_shift(scheduler.config, tokens)
     scheduler.set_timesteps(**options)
     # Else a scheduler looks its first step up on the device, and waits for the answer.
+    begin = skip * getattr(scheduler, "order", 1)
     set_begin_index = getattr(scheduler, "set_begin_index", None)
     if set_begin_index is not None:
-        set_begin_index(0)
-    return scheduler.timesteps
+        set_begin_index(begin)
+    return scheduler.timesteps[begin:]
 
 
 def dynamic_shift(config: dict[str, Any], tokens: int) -> float:

@@ -32,7 +32,6 @@ class FlowSolverScheduler(SchedulerMixin, ConfigMixin):
         LuminaError: If the solver chooses its steps itself, or the shift is not above 0.
     """
 
-    order = 1  # each of the timesteps is one step of diffusers' loops
     init_noise_sigma = 1.0
 
     @register_to_config
@@ -52,6 +51,7 @@ class FlowSolverScheduler(SchedulerMixin, ConfigMixin):
             )
         if schedule not in SCHEDULES:
             raise UnknownNameError.among(SCHEDULES, schedule, kind="schedule")
+        self.order = self.solver.evaluations  # timesteps of each step, as diffusers counts them
         self.set_timesteps(1)
 
     def set_timesteps(
@@ -83,6 +83,14 @@ class FlowSolverScheduler(SchedulerMixin, ConfigMixin):
         self._steps: Steps | None = None
         self._ask: Ask | None = None
         self._returned: Tensor | None = None
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin at a later step, where a sample is already.
+
+        Args:
+            begin_index: Number of the first timesteps that are left out: a multiple of `order`.
+        """
+        self._times = self._times[begin_index // self.order :]
 
     def scale_model_input(
         self, sample: Float[Tensor, "b *grid"], timestep: Num[Tensor, ""] | None = None

@@ -1,10 +1,10 @@
 """Rotary positions on grids of frames, rows and columns."""
 
-import math
-
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+from lumina.nn.extrapolation import UNSCALED, PerAxis, RopeScaling, yarn_share
 
 
 def grid_positions(
@@ -20,9 +20,7 @@ def rope_table(
     *,
     channels: tuple[int, ...],
     theta: float = 10000.0,
-    linear: float = 1.0,
-    ntk: float = 1.0,
-    floor: float | None = None,
+    scaling: RopeScaling = UNSCALED,
 ) -> Float[Tensor, "n half 2"]:
     """Cosine and sine of the angles by which `rotate` turns the channels of each token.
 
@@ -32,9 +30,10 @@ def rope_table(
         positions: Where each token is, in patches along each axis.
         channels: How many channels of a head each axis turns: even numbers, 0 for an unused axis.
         theta: How much slower the last frequency of an axis turns than the first.
-        linear: Divides the positions, to fit a larger grid in the range known from training.
-        ntk: Multiplies `theta`, which stretches low frequencies and keeps high ones.
-        floor: Keeps frequencies from falling below those that `linear=floor` gives.
+        scaling: How a larger grid than that of training is read.
+
+    Raises:
+        ValueError: If the scaling has values for another number of axes.
 
     Source:
         Lumina-Next, arXiv:2406.18583, section 2.2. Two axes give the table of diffusers'
@@ -45,42 +44,38 @@ def rope_table(
     slowness = [2 * turn / count for turn, count in zip(turns, channels, strict=True)]
     owners = [torch.full_like(turn, axis) for axis, turn in enumerate(turns)]
     order = torch.cat(turns).argsort(stable=True)
-    slow = torch.cat(slowness)[order]
-    frequencies = 1 / (theta * ntk) ** slow / linear
-    if floor is not None:
-        frequencies = frequencies.maximum(1 / theta**slow / floor)
-    angles = positions[:, torch.cat(owners)[order]] * frequencies
+    owner = torch.cat(owners)[order]
+    frequencies = _frequencies(torch.cat(slowness)[order], owner, theta, scaling, len(channels))
+    angles = positions[:, owner] * frequencies
     return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
-def frequency_aware_ntk(scale: float, *, length: float, theta: float = 10000.0) -> float:
-    """Factor `ntk` that fits the wave which is as long as the trained grid, and slower ones more.
+def _frequencies(
+    slow: Float[Tensor, " half"],
+    owner: Int[Tensor, " half"],
+    theta: float,
+    scaling: RopeScaling,
+    axes: int,
+) -> Float[Tensor, " half"]:
+    """Radians for each patch."""
 
-    Args:
-        scale: How many times longer an axis is than in training.
-        length: Tokens of an axis in training, above 2 pi.
-        theta: As in `rope_table`.
+    def each(value: PerAxis) -> float | Tensor:
+        if isinstance(value, float | int):
+            return value
+        if len(value) != axes:
+            raise ValueError(
+                f"the scaling has values for {len(value)} axes, and positions have {axes}"
+            )
+        return torch.tensor(value, device=slow.device)[owner]
 
-    Source:
-        Frequency-aware scaled RoPE of Lumina-Next, arXiv:2406.18583, section 2.3, which goes with
-        `floor=scale`; the original code (`ntk_v2` in visual_anagrams/models/nextdit.py) has none.
-    """
-    return scale ** (math.log(theta) / math.log(length / (2 * math.pi)))
-
-
-def time_aware_ntk(scale: float, time: float, *, head_width: int) -> float:
-    """Factor `ntk` that goes from linear interpolation at noise to NTK scaling at data.
-
-    Args:
-        scale: How many times longer an axis is than in training.
-        time: Between 0 (noise) and 1 (data).
-        head_width: Channels of a head.
-
-    Source:
-        Time-aware scaled RoPE of Lumina-Next, arXiv:2406.18583, section 2.3, which goes with
-        `floor=scale` (`ntk_v3` in visual_anagrams/models/nextdit.py of the original code).
-    """
-    return scale ** (head_width / (time * (head_width - 1) + 1))
+    frequencies = 1 / (theta * each(scaling.ntk)) ** slow / each(scaling.linear)
+    if scaling.floor is not None:
+        frequencies = frequencies.maximum(1 / theta**slow / each(scaling.floor))
+    if scaling.kept_above is not None:
+        plain = 1 / theta**slow
+        kept = yarn_share(plain, each(scaling.kept_above))
+        frequencies = frequencies + kept * (plain - frequencies)
+    return frequencies
 
 
 def crop_rope_table(

@@ -8,12 +8,13 @@ from lumina.errors import LuminaError
 from lumina.requests import SIZE_MULTIPLE
 
 
-def network(transformer: Any, wanted: type) -> None:
+def network(transformer: Any, wanted: type | None) -> None:
     """Refuse a transformer that another pipeline is for.
 
     Args:
         transformer: Any transformer, or None.
-        wanted: The class that this pipeline is for. Classes that are not ours are not judged.
+        wanted: The class that this pipeline is for; None is for any. Classes that are not ours are
+            not judged.
     """
     config = getattr(transformer, "config", {})
     if config.get("num_classes") is not None:
@@ -22,7 +23,7 @@ def network(transformer: Any, wanted: type) -> None:
         )
     name = type(transformer).__name__
     pipelines = {"NextDiT": "LuminaPipeline", "FlagDiT": "LuminaFlagPipeline"}
-    if name in pipelines and name != wanted.__name__:
+    if wanted is not None and name in pipelines and name != wanted.__name__:
         raise LuminaError(
             f"the transformer is a {name}, and this pipeline is for a {wanted.__name__}",
             hint=f"use {pipelines[name]}",

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
-from lumina.flow.guidance import guide
+from lumina.flow.guidance import Guidance, guide
+from lumina.nn.extrapolation import UNSCALED, RopeScaling
 from lumina.pipelines import checks
-from lumina.pipelines.images import GUIDED_CHANNELS, ImagePipeline
+from lumina.pipelines.images import ImagePipeline
+from lumina.pipelines.sampling import GUIDED_CHANNELS
 from lumina.types import Velocity
 
 
@@ -60,8 +62,7 @@ class LuminaClassPipeline(ImagePipeline):
         latents: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        rope_linear: float = 1.0,
-        rope_ntk: float = 1.0,
+        rope: RopeScaling = UNSCALED,
         callback_on_step_end: Callable | None = None,
     ) -> ImagePipelineOutput | tuple:
         """Make pictures.
@@ -78,8 +79,8 @@ class LuminaClassPipeline(ImagePipeline):
             latents: Noise to start from, instead of `generator`.
             output_type: "pil", "np", "pt", or "latent" for what the VAE would decode.
             return_dict: Return an object with `images`, else a tuple with them.
-            rope_linear: Divides positions, for sizes above the trained one.
-            rope_ntk: Stretches the slow rotations of positions, for sizes above the trained one.
+            rope: How positions are read, for sizes above the trained one: `lumina.nn.extrapolation`
+                makes it.
             callback_on_step_end: Called with the pipeline, the index of the step, its timestep
                 and a dict of "latents" after each step. What it returns replaces them.
 
@@ -92,7 +93,7 @@ class LuminaClassPipeline(ImagePipeline):
         height = height or self.default_image_size
         width = width or self.default_image_size
         checks.size(width, height)
-        self._guidance_scale = guidance_scale
+        self._guidance, self._guidance_scale = Guidance(channels=GUIDED_CHANNELS), guidance_scale
         self._interrupt = False
         device = self._execution_device
         labels = self._labels(class_labels, num_images_per_class).to(device)
@@ -110,10 +111,9 @@ class LuminaClassPipeline(ImagePipeline):
         )
         if self.do_classifier_free_guidance:
             labels = torch.cat([labels, torch.full_like(labels, self._classes)])
-        scaling = {"rope_linear": rope_linear, "rope_ntk": rope_ntk}
-        velocity: Velocity = partial(self._velocity, labels, scaling)
+        velocity: Velocity = partial(self._velocity, labels, rope)
         if self.do_classifier_free_guidance:
-            velocity = guide(velocity, guidance_scale, channels=GUIDED_CHANNELS)
+            velocity = guide(velocity, self.guidance)
 
         def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:
             if callback_on_step_end is None:
@@ -121,10 +121,10 @@ class LuminaClassPipeline(ImagePipeline):
             changed = callback_on_step_end(self, index, timestep, {"latents": x}) or {}
             return changed.get("latents", x)
 
-        x = self._follow(x, timesteps, lambda index: velocity, generator, after_step)
+        x = self._follow(x, timesteps, lambda time: velocity, generator, after_step)
         images = x
         if output_type != "latent":
-            images = self.image_processor.postprocess(self._decode(x), output_type=output_type)
+            images = self._postprocess(self._decode(x), output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=cast(Any, images)) if return_dict else (images,)
 
@@ -145,12 +145,12 @@ class LuminaClassPipeline(ImagePipeline):
     def _velocity(
         self,
         labels: Int[Tensor, " b"],
-        scaling: dict[str, float],
+        rope: RopeScaling,
         x: Float[Tensor, "b c rows cols"],
         t: Float[Tensor, ""],
     ) -> Float[Tensor, "b c rows cols"]:
         output = self.transformer(
-            x, t.expand(len(x)), class_labels=labels, return_dict=False, **scaling
+            x, t.expand(len(x)), class_labels=labels, return_dict=False, rope=rope
         )[0]
         # Channels past those of the data are a variance that the flow does not use.
         return output[:, : x.shape[1]]

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -13,13 +14,17 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from lumina.checkpoints.folder import OPENED_BY_US
+from lumina.flow.guidance import Guidance
 from lumina.flow.sample import begin_steps, flow_times, step_options
 from lumina.requests import SIZE_MULTIPLE
-from lumina.types import Velocity
+from lumina.types import VelocityAt
 
-GUIDED_CHANNELS = 3
-"""The original sampler guides three of its four latent channels (`forward_with_cfg` in
-lumina_next_t2i/models/model.py), so parity with its pictures needs this."""
+
+class Evaluations(NamedTuple):
+    """How often a network was asked: for pairs with and without the prompt, and for one alone."""
+
+    pairs: int
+    singles: int
 
 
 class ImagePipeline(DiffusionPipeline):
@@ -32,6 +37,8 @@ class ImagePipeline(DiffusionPipeline):
     progress_bar: Callable[..., Any]  # its decorator in diffusers hides that it takes a `total`
     vae: Any  # an AutoencoderKL, whose annotations in diffusers do not fit its uses
     _guidance_group: dist.ProcessGroup | None = None
+    _guidance = Guidance()
+    _guidance_scale: float | Tensor
 
     def to_json_string(self) -> str:
         """The index of a saved pipeline, which says so where diffusers alone cannot open it."""
@@ -54,16 +61,27 @@ class ImagePipeline(DiffusionPipeline):
         self.default_image_size = self.default_sample_size * self.vae_scale_factor
         self._interrupt = False
         self._current_timestep = None
+        self._evaluations = Evaluations(0, 0)
 
     @property
-    def guidance_scale(self) -> float:
+    def guidance_scale(self) -> float | Tensor:
         """How closely the prompt is followed. A callback may change `_guidance_scale`."""
         return self._guidance_scale
 
     @property
+    def guidance(self) -> Guidance:
+        """How velocities are guided now."""
+        return replace(self._guidance, scale=self._guidance_scale)
+
+    @property
     def do_classifier_free_guidance(self) -> bool:
         """Whether velocities are guided, which takes a guidance scale above 1."""
-        return self._guidance_scale > 1
+        return self.guidance.is_on
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """How often the network was asked for the latest sample, all its pictures at once."""
+        return self._evaluations
 
     @property
     def num_timesteps(self) -> int:
@@ -151,7 +169,7 @@ class ImagePipeline(DiffusionPipeline):
         self,
         x: Float[Tensor, "b c rows cols"],
         timesteps: Num[Tensor, " s"],
-        velocity: Callable[[int], Velocity],
+        velocity_at: VelocityAt,
         generator: torch.Generator | list[torch.Generator] | None,
         after_step: Callable[[int, Tensor, Tensor], Tensor],
     ) -> Float[Tensor, "b c rows cols"]:
@@ -160,23 +178,29 @@ class ImagePipeline(DiffusionPipeline):
         Args:
             x: The noise.
             timesteps: What `begin_steps` gave.
-            velocity: Gives, for the index of a step, the velocity to follow in it.
+            velocity_at: Gives the velocity to follow at a time.
             generator: For schedulers that add noise.
             after_step: Takes the index, the timestep and the latents, and returns latents.
         """
         times = flow_times(self.scheduler, timesteps)
+        known_times = times.tolist()
         options = step_options(self.scheduler, generator)
+        pairs = 0
         with self.progress_bar(total=len(timesteps)) as progress_bar:
             for index, timestep in enumerate(timesteps):
                 if self.interrupt:
                     break
                 self._current_timestep = timestep
-                time = times[index]
-                samples = len(x) * (1 + self.do_classifier_free_guidance)
+                is_guided = self.guidance.is_on_at(known_times[index])
+                pairs += is_guided
+                self._evaluations = Evaluations(pairs, index + 1 - pairs)
                 with self.transformer.step_context(
-                    index, steps=len(timesteps), time=time, samples=samples
+                    index,
+                    steps=len(timesteps),
+                    time=times[index],
+                    samples=len(x) * (1 + is_guided),
                 ):
-                    toward_data = velocity(index)(x, time)
+                    toward_data = velocity_at(known_times[index])(x, times[index])
                 # A scheduler follows the velocity toward noise.
                 x = self.scheduler.step(
                     -toward_data,
@@ -197,12 +221,21 @@ class ImagePipeline(DiffusionPipeline):
         height: int,
         device: torch.device | str,
         sigmas: list[float] | None = None,
+        *,
+        skip: int = 0,
     ) -> Num[Tensor, " s"]:
         """Make the scheduler ready for a sample, and return its timesteps."""
         tokens = (width // SIZE_MULTIPLE) * (height // SIZE_MULTIPLE)
-        timesteps = begin_steps(self.scheduler, steps, sigmas=sigmas, tokens=tokens, device=device)
+        timesteps = begin_steps(
+            self.scheduler, steps, sigmas=sigmas, tokens=tokens, device=device, skip=skip
+        )
         self._num_timesteps = len(timesteps)
         return timesteps
+
+    def _postprocess(
+        self, pixels: Float[Tensor, "b 3 height width"], output_type: str | None
+    ) -> Any:
+        return self.image_processor.postprocess(pixels, output_type=cast(str, output_type))
 
     def _decode(self, latents: Float[Tensor, "b c rows cols"]) -> Float[Tensor, "b 3 height width"]:
         dtype = self.vae.dtype

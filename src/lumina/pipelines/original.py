@@ -2,14 +2,11 @@
 
 import copy
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, ImagePipelineOutput
 from diffusers.schedulers import SchedulerMixin
-from jaxtyping import Float
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lumina.backbones.flag_dit import FlagDiT
@@ -17,11 +14,10 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.flow.scheduler import FlowSolverScheduler
+from lumina.pipelines.sampling import USUAL
 from lumina.pipelines.text_to_image import LuminaPipeline
-from lumina.requests import SIZE_MULTIPLE
 
 SHIFT = 4.0
-WATERSHED = 0.3
 
 _HUB = {"cache_dir", "force_download", "local_files_only", "proxies", "revision", "token"}
 
@@ -45,8 +41,6 @@ class OriginalLuminaPipeline(LuminaPipeline):
     """
 
     _makes_scheduler = True
-    _usual: Mapping[str, Any] = {"clean_caption": False, "scaling_watershed": WATERSHED}
-    """Arguments of a call that are others than in `LuminaPipeline`, where they are not given."""
 
     def __init__(
         self,
@@ -57,6 +51,7 @@ class OriginalLuminaPipeline(LuminaPipeline):
         tokenizer: PreTrainedTokenizerBase | None,
         text_layer: int = FEATURE_LAYER,
         prompt_template: str = PLACE,
+        preset: str | None = "original",
     ):
         if tokenizer is not None and tokenizer.padding_side != "right":
             tokenizer = copy.copy(tokenizer)  # another pipeline may have it too
@@ -69,6 +64,7 @@ class OriginalLuminaPipeline(LuminaPipeline):
             tokenizer,
             text_layer,
             prompt_template,
+            preset,
         )
 
     @classmethod
@@ -88,14 +84,7 @@ class OriginalLuminaPipeline(LuminaPipeline):
 
     def __call__(self, *args: Any, **kwargs: Any) -> ImagePipelineOutput | tuple:
         """Make pictures. The arguments are those of `LuminaPipeline`."""
-        return super().__call__(*args, **{**self._usual, **kwargs})
-
-    def _scale_positions(
-        self, times: Float[Tensor, " s"], width: int, height: int, watershed: float | None
-    ) -> list[dict[str, float]]:
-        if width * height <= self.default_image_size**2:
-            return [{}] * len(times)
-        return super()._scale_positions(times, width, height, watershed)
+        return super().__call__(*args, **{**USUAL[self.config["preset"]], **kwargs})
 
 
 class LuminaFlagPipeline(OriginalLuminaPipeline):
@@ -110,8 +99,6 @@ class LuminaFlagPipeline(OriginalLuminaPipeline):
     """
 
     _network = FlagDiT
-    # As many as LLaMA 2 takes: the release cut prompts in training alone.
-    _usual = {**OriginalLuminaPipeline._usual, "max_sequence_length": 4096}
 
     def __init__(
         self,
@@ -122,19 +109,15 @@ class LuminaFlagPipeline(OriginalLuminaPipeline):
         tokenizer: PreTrainedTokenizerBase | None,
         text_layer: int = -1,
         prompt_template: str = PLACE,
+        preset: str | None = "original-flag",
     ):
         super().__init__(
-            transformer, scheduler, vae, text_encoder, tokenizer, text_layer, prompt_template
+            transformer,
+            scheduler,
+            vae,
+            text_encoder,
+            tokenizer,
+            text_layer,
+            prompt_template,
+            preset,
         )
-
-    @property
-    def _trained_tokens(self) -> int:
-        side = self.default_image_size // SIZE_MULTIPLE
-        # The original code counts two tokens more for each row, though one ends it.
-        return side**2 + 2 * side
-
-    def _scale_positions(
-        self, times: Float[Tensor, " s"], width: int, height: int, watershed: float | None
-    ) -> list[dict[str, float]]:
-        ratio = max(1.0, width * height / self.default_image_size**2)
-        return [{"rope_ntk": ratio}] * len(times)

@@ -20,6 +20,7 @@ from lumina.encoders.text import FEATURE_LAYER, TOKENS_MULTIPLE
 from lumina.flow.path import flow_loss
 from lumina.media import make_grid
 from lumina.nn.attention import plain_attend
+from lumina.nn.extrapolation import RopeScaling
 from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.requests import read_size
 from lumina.training.alignment import draw_caption
@@ -181,9 +182,10 @@ class FlowObjective:
             features,
             mask,
             cross_attention_kwargs={"base_sequence_length": self._tokens(USUAL_SIDE, USUAL_SIDE)},
-            rope_linear=(rows * cols) ** 0.5 / USUAL_SIDE,
+            rope=RopeScaling(linear=(rows * cols) ** 0.5 / USUAL_SIDE),
             return_dict=False,
             attend=plain_attend,
+            attend_text=plain_attend,
         )[0]
 
     def _tokens(self, rows: int, cols: int) -> int:
