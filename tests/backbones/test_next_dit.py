@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 
 import accelerate
@@ -481,6 +482,52 @@ def test_samples_of_different_sizes_are_what_they_are_alone():
     for number, sample in enumerate(samples):
         alone = {name: value[number : number + 1] for name, value in text.items()}
         torch.testing.assert_close(together[number], model(sample[None], **alone).sample[0])
+
+
+@torch.no_grad()
+def test_samples_of_different_sizes_attend_alone_and_without_padding():
+    model, inputs = make_model(), make_inputs()
+    inputs["hidden_states"] = [torch.randn(4, 8, 12), torch.randn(4, 6, 4)]
+    seen = []
+
+    def recorded(query, key, value, *, mask=None, scale=None):
+        seen.append((query.shape[1], key.shape[1], mask is None))
+        return fused_attend(query, key, value, mask=mask, scale=scale)
+
+    model(**inputs, attend=recorded)
+    assert seen == [(24, 24, True), (6, 6, True)] * 2
+
+
+@torch.no_grad()
+def test_each_block_may_attend_in_its_own_way():
+    model, inputs = make_model(), make_inputs()
+
+    def turned(query, key, value, *, mask=None, scale=None):
+        return fused_attend(query, key, value.flip(1), mask=mask, scale=scale)
+
+    plain = model(**inputs).sample
+    assert torch.equal(model(**inputs, attend=[None, fused_attend]).sample, plain)
+    first = model(**inputs, attend=[turned, None]).sample
+    last = model(**inputs, attend=[None, turned], attend_text=[None, None]).sample
+    both = model(**inputs, attend=turned).sample
+    for one, other in itertools.combinations((plain, first, last, both), 2):
+        assert not torch.allclose(one, other, atol=1e-4)
+    with pytest.raises(ValueError, match="attention for 3 blocks was given, and there are 2"):
+        model(**inputs, attend=[None] * 3)
+
+
+@torch.no_grad()
+def test_a_scaling_may_sharpen_attention():
+    model, inputs = make_model(), make_inputs()
+    seen = []
+
+    def recorded(query, key, value, *, mask=None, scale=None):
+        seen.append(scale)
+        return fused_attend(query, key, value, mask=mask, scale=scale)
+
+    model(**inputs, attend=recorded)
+    model(**inputs, attend=recorded, rope=RopeScaling(attention=1.5))
+    assert seen[2] == pytest.approx(1.5 * seen[0])
 
 
 @torch.no_grad()

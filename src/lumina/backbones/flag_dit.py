@@ -16,14 +16,13 @@ from lumina.backbones.blocks import (
     Attends,
     AttentionBlock,
     BlockContext,
-    FlowTransformer,
     StepCache,
     TextKeyValue,
     check_heads,
 )
-from lumina.backbones.packing import Packed, pack, unpack
+from lumina.backbones.packing import pack_each, unpack_each
 from lumina.backbones.parallel import TokenSplit
-from lumina.nn.attention import proportional_scale
+from lumina.backbones.transformer import FlowTransformer
 from lumina.nn.extrapolation import UNSCALED, RopeScaling
 from lumina.nn.layers import (
     FeedForward,
@@ -223,37 +222,22 @@ class FlagDiT(FlowTransformer):
             ValueError: If the latents do not fill whole patches, `base_sequence_length` is not
                 above 1, or text or classes are missing.
         """
-        if isinstance(hidden_states, list):
-            packed = pack([self._tokens(data.unsqueeze(0))[0] for data in hidden_states])
-        else:
-            packed = Packed(self._tokens(hidden_states), None)
+        packed = pack_each(hidden_states, self._tokens)
         tokens = packed.tokens
-        time, condition, text, text_mask = self.embed_condition(
-            timestep, encoder_hidden_states, encoder_mask, class_labels, tokens.dtype
-        )
-        base = (cross_attention_kwargs or {}).get("base_sequence_length")
-        context = BlockContext(
-            condition=nn.functional.silu(condition),
-            time=time,
-            rope=self._rope(tokens.shape[1], rope, tokens.device, cache),
-            row=packed.row,
-            text=text,
-            text_mask=text_mask,
-            scale=rope.attention
-            * proportional_scale(self.head_dim, tokens=tokens.shape[1], base=base),
+        context = self.make_context(
+            packed,
+            self._rope(tokens.shape[1], rope, tokens.device, cache),
+            rope,
+            timestep=timestep,
+            text=encoder_hidden_states,
+            text_weights=encoder_mask,
+            labels=class_labels,
+            cross_attention_kwargs=cross_attention_kwargs,
             attend=attend,
             attend_text=attend_text,
-            balance=None,
         )
         values = self.norm_out(self.run_blocks(tokens, context, cache), context.condition)
-        if isinstance(hidden_states, list):
-            rows = unpack(packed._replace(tokens=values))
-            sample = [
-                self._data(row.unsqueeze(0), data.unsqueeze(0))[0]
-                for row, data in zip(rows, hidden_states, strict=True)
-            ]
-        else:
-            sample = self._data(values, hidden_states)
+        sample = unpack_each(packed._replace(tokens=values), hidden_states, self._data)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     def _tokens(self, data: Float[Tensor, "b c *grid"]) -> Float[Tensor, "b n d"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lumina.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from lumina.backbones.blocks import FlowTransformer
+    from lumina.backbones.transformer import FlowTransformer
 
 
 @dataclass(frozen=True, kw_only=True)

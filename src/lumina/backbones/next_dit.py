@@ -18,14 +18,13 @@ from lumina.backbones.blocks import (
     Attends,
     AttentionBlock,
     BlockContext,
-    FlowTransformer,
     StepCache,
     TextKeyValue,
     check_heads,
 )
-from lumina.backbones.packing import Packed, pack, unpack
+from lumina.backbones.packing import pack, pack_each, unpack_each
 from lumina.backbones.parallel import TokenSplit
-from lumina.nn.attention import proportional_scale
+from lumina.backbones.transformer import FlowTransformer
 from lumina.nn.extrapolation import UNSCALED, RopeScaling
 from lumina.nn.layers import (
     FeedForward,
@@ -287,40 +286,26 @@ class NextDiT(FlowTransformer):
             ValueError: If the latents do not fill whole patches, `image_rotary_emb` is too
                 small, `base_sequence_length` is not above 1, or text or classes are missing.
         """
-        if isinstance(hidden_states, list):
-            grids = [self._grid(sample) for sample in hidden_states]
-            parts = [self.patch_embedder(sample.unsqueeze(0))[0] for sample in hidden_states]
-            packed = pack(parts)
-        else:
-            grids = [self._grid(hidden_states)]
-            packed = Packed(self.patch_embedder(hidden_states), None)
-        tokens = packed.tokens
-        ropes = [self._rope(image_rotary_emb, *grid, rope, tokens.device, cache) for grid in grids]
-        time, condition, text, text_mask = self.embed_condition(
-            timestep, encoder_hidden_states, encoder_mask, class_labels, tokens.dtype
-        )
-        base = (cross_attention_kwargs or {}).get("base_sequence_length")
-        context = BlockContext(
-            condition=nn.functional.silu(condition),
-            time=time,
-            rope=ropes[0] if packed.row is None else pack(ropes).tokens,
-            row=packed.row,
-            text=text,
-            text_mask=text_mask,
-            scale=rope.attention
-            * proportional_scale(self.head_dim, tokens=tokens.shape[1], base=base),
+        samples = hidden_states if isinstance(hidden_states, list) else [hidden_states]
+        grids = [self._grid(sample) for sample in samples]
+        packed = pack_each(hidden_states, self.patch_embedder)
+        device = packed.tokens.device
+        ropes = [self._rope(image_rotary_emb, *grid, rope, device, cache) for grid in grids]
+        context = self.make_context(
+            packed,
+            ropes[0] if packed.row is None else pack(ropes).tokens,
+            rope,
+            timestep=timestep,
+            text=encoder_hidden_states,
+            text_weights=encoder_mask,
+            labels=class_labels,
+            cross_attention_kwargs=cross_attention_kwargs,
             attend=attend,
             attend_text=attend_text,
             balance=balance,
         )
-        values = self.norm_out(self.run_blocks(tokens, context, cache), context.condition)
-        if isinstance(hidden_states, list):
-            sample = [
-                self._picture(rows.unsqueeze(0), grid)[0]
-                for rows, grid in zip(unpack(packed._replace(tokens=values)), grids, strict=True)
-            ]
-        else:
-            sample = self._picture(values, grids[0])
+        values = self.norm_out(self.run_blocks(packed.tokens, context, cache), context.condition)
+        sample = unpack_each(packed._replace(tokens=values), hidden_states, self._picture)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     @property
@@ -349,9 +334,9 @@ class NextDiT(FlowTransformer):
         return height // self.patch_size, width // self.patch_size
 
     def _picture(
-        self, values: Float[Tensor, "b n values"], grid: tuple[int, int]
-    ) -> Float[Tensor, "b c height width"]:
-        rows, cols = grid
+        self, values: Float[Tensor, "b n values"], like: Float[Tensor, "b c height width"]
+    ) -> Float[Tensor, "b out height width"]:
+        rows, cols = self._grid(like)
         return unpatchify(values, patch_size=self.patch_size, rows=rows, cols=cols)
 
     def make_rope(

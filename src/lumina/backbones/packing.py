@@ -1,5 +1,6 @@
 """Samples of different lengths in one batch."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -59,8 +60,28 @@ def pack(parts: list[Shaped[Tensor, "_ *rest"]]) -> Packed:
     return Packed(pad_sequence(parts, batch_first=True), Row(tuple(map(len, parts))))
 
 
-def unpack(packed: Packed) -> list[Shaped[Tensor, "_ *rest"]]:
-    """Take the tokens of each sample out of a batch."""
-    if packed.row is None:
-        return list(packed.tokens)
-    return [rows[:length] for rows, length in zip(packed.tokens, packed.row.lengths, strict=True)]
+def pack_each(
+    data: Tensor | list[Tensor], embed: Callable[[Tensor], Shaped[Tensor, "b n *rest"]]
+) -> Packed:
+    """Tokens of a batch, or of a list of samples that differ in size."""
+    if isinstance(data, list):
+        return pack([embed(sample.unsqueeze(0))[0] for sample in data])
+    return Packed(embed(data), None)
+
+
+def unpack_each(
+    packed: Packed,
+    data: Tensor | list[Tensor],
+    restore: Callable[[Shaped[Tensor, "b n *rest"], Tensor], Tensor],
+) -> Tensor | list[Tensor]:
+    """Data of the same sizes from what became of its tokens.
+
+    Args:
+        packed: The tokens.
+        data: What they were made of by `pack_each`.
+        restore: Takes tokens of a batch and data of the size to make.
+    """
+    if packed.row is None or not isinstance(data, list):
+        return restore(packed.tokens, data)
+    rows = zip(packed.tokens, packed.row.lengths, data, strict=True)
+    return [restore(row[None, :length], sample[None])[0] for row, length, sample in rows]

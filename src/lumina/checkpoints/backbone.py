@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.transformer import FlowTransformer
 from lumina.backbones.sharing import are_equal
 from lumina.checkpoints.folder import read_config
 from lumina.checkpoints.headers import AGAIN

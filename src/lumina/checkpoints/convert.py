@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.transformer import FlowTransformer
 from lumina.backbones.sharing import are_equal
 from lumina.checkpoints.headers import AGAIN
 from lumina.checkpoints.keys import is_copy, original_names, to_original

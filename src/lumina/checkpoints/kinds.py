@@ -1,6 +1,6 @@
 """Networks of the family, by the names that configurations give them."""
 
-from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.transformer import FlowTransformer
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.transformer import FlowTransformer
 from lumina.checkpoints.folder import INDEX, STEM_OF_DIFFUSERS, read_config, weight_files
 from lumina.checkpoints.headers import AGAIN, format_of, read_header
 from lumina.checkpoints.keys import from_original, with_copies

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.transformer import FlowTransformer
 from lumina.checkpoints.headers import AGAIN
 from lumina.checkpoints.weights import Weight
 from lumina.errors import LuminaError

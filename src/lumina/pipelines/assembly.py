@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from lumina.backbones.blocks import FlowTransformer
+from lumina.backbones.transformer import FlowTransformer
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.catalog import AUTOENCODERS, TEXT_ENCODERS, find_part
