@@ -12,8 +12,12 @@ from PIL import Image
 import lumina
 from lumina.cli import main
 from lumina.media import read_record, write_png
+from lumina.tasks import TASKS
 
-COMMANDS = ["generate", "show", "models", "get", "convert", "inspect", "env", "train", "evaluate"]
+COMMANDS = [
+    *TASKS,
+    *["show", "models", "get", "convert", "inspect", "env", "train", "evaluate"],
+]
 
 
 @pytest.fixture
@@ -22,8 +26,9 @@ def command(tiny_folder, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
 
     def command(*arguments):
-        if arguments[0] == "generate":
-            arguments += ("--steps", "2") if "--steps" not in arguments else ()
+        if arguments[0] in TASKS:
+            has_steps = {"--steps", "--times", "--from"} & set(arguments)
+            arguments += () if has_steps else ("--steps", "2")
             arguments += () if "--model" in arguments else ("--model", tiny_folder)
         code = main([str(argument) for argument in arguments])
         return code, *capfd.readouterr()
@@ -131,6 +136,21 @@ def test_env_prints_what_a_bug_report_needs(command):
         (["evaluate", "lumina-mini", "--steps", "0"], "allowed: 1 to 1000"),
         (["evaluate", "lumina-mini", "--solver", "dopri5"], "known: euler, midpoint"),
         (["generate", "a cat", "--model", "runs/typo"], "there is no folder runs/typo"),
+        (["generate", "a cat", "--times", "0,0.5,0.2,1"], "do not increase"),
+        (["generate", "a cat", "--times", "0,0.5,1", "--steps", "3"], "make 2 steps, not 3"),
+        (["generate", "a cat", "--solver", "dopri5"], "known: euler, midpoint"),
+        (["generate", "a cat", "--solver", "unipc", "--steps", "1"], "2 steps or more"),
+        (["generate", "a cat", "--vary", "guidance=2,x"], "guidance is 'x', not a number"),
+        (["edit", "there.png", "a cat"], "there.png is not a picture"),
+        (["edit", "none.png", "a cat"], "cannot read none.png"),
+        (["edit", "--strength", "0", "there.png", "a cat"], "allowed: above 0, up to 1"),
+        (["edit"], "no picture is given"),
+        (["inpaint", "there.png", "a cat"], "the prompt is empty"),
+        (["outpaint", "there.png", "a cat"], "--size 256x128"),
+        (["interpolate", "a cat"], "--to-seed"),
+        (["compose"], "write --region"),
+        (["anagram", "--view", "rotate18=a cat"], "did you mean 'rotate180'?"),
+        (["style", "a cat"], "two prompts or more"),
     ],
     ids=str,
 )
@@ -165,6 +185,21 @@ def test_an_unknown_command_or_flag_is_a_usage_error(arguments, capsys):
         main(arguments)
     assert end.value.code == 2
     assert "hint: lumina" in capsys.readouterr().err
+
+
+def test_words_may_be_anywhere_between_flags(command):
+    assert command("generate", "--seed", "3", "a cat", "--guidance", "2", "a dog")[1] == (
+        "a-cat-3/a-cat-3.png\na-cat-3/a-dog-4.png\n"
+    )
+
+
+def test_a_table_of_settings_is_one_file(command):
+    code, output, messages = command(
+        "generate", "a cat", "--vary", "guidance=1,4", "--vary", "solver=euler,heun", "--seed", "1"
+    )
+    assert (code, output) == (0, "a-cat-1-grid.png\n")
+    assert "evaluations" not in messages  # each picture takes others
+    assert len(read_record("a-cat-1-grid.png")["requests"]) == 4
 
 
 def test_debug_shows_where_an_error_came_from(command):

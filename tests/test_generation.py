@@ -8,8 +8,9 @@ from PIL import Image
 import lumina
 from lumina.errors import LuminaError
 from lumina.flow.scheduler import FlowSolverScheduler
-from lumina.generation import plan, run, settings_of
+from lumina.generation import run
 from lumina.media import read_record, write_png
+from lumina.planning import plan, settings_of
 
 
 @pytest.fixture
@@ -22,21 +23,25 @@ def pixels(path):
     return Image.open(path).tobytes()
 
 
+def draw(prompts, settings, **options):
+    return plan("generate", settings, prompts=prompts, **options)
+
+
 def refusal(*arguments, **options):
     with pytest.raises(LuminaError) as caught:
-        plan(*arguments, **options)
+        draw(*arguments, **options)
     return str(caught.value)
 
 
 def test_a_picture_is_named_after_its_prompt_and_seed_and_numbered(settings):
-    first, *_ = run(plan(["A cat!"], settings))
-    second, *_ = run(plan(["A cat!"], settings))
+    first, *_ = run(draw(["A cat!"], settings))
+    second, *_ = run(draw(["A cat!"], settings))
     assert [first, second] == [Path("a-cat-5.png"), Path("a-cat-5-2.png")]
     assert pixels(first) == pixels(second)
 
 
 def test_every_setting_is_stored_with_the_value_that_was_used(settings):
-    (path,) = run(plan(["a cat"], settings | {"dtype": "auto"}))
+    (path,) = run(draw(["a cat"], settings | {"dtype": "auto"}))
     record = read_record(path)
     assert (
         record["request"]
@@ -52,15 +57,26 @@ def test_every_setting_is_stored_with_the_value_that_was_used(settings):
             "solver": None,
             "text_encoder": None,
             "vae": None,
+            "times": None,
+            "resolution_shift": False,
+            "guidance_interval": None,
+            "guidance_rescale": None,
+            "guide_all": False,
+            "extrapolation": None,
+            "scale_by": None,
+            "context_drop": None,
+            "tiled": False,
+            "two_stage": False,
         }
         | settings
     )
     assert record["request"]["dtype"] in ("float32", "bfloat16")
-    assert set(record) == {"version", "model_hash", "request"}
+    assert set(record) == {"version", "task", "model_hash", "request"}
+    assert record["task"] == "generate"
 
 
 def test_each_of_several_pictures_is_made_again_alone_from_its_file(settings):
-    paths = list(run(plan(["a cat", "a dog"], settings, images=2, output=Path("many"))))
+    paths = list(run(draw(["a cat", "a dog"], settings, images=2, output=Path("many"))))
     assert [path.name for path in paths] == [
         "a-cat-5.png",
         "a-cat-6.png",
@@ -68,27 +84,27 @@ def test_each_of_several_pictures_is_made_again_alone_from_its_file(settings):
         "a-dog-8.png",
     ]
     stored = settings_of(paths[2])
-    (again,) = run(plan([stored["prompt"]], stored, output=Path("again.png")))
+    (again,) = run(draw([stored["prompt"]], stored, output=Path("again.png")))
     assert pixels(again) == pixels(paths[2])
     assert pixels(paths[0]) != pixels(paths[1])
 
 
 def test_without_a_name_several_pictures_go_into_a_new_folder(settings):
-    paths = list(run(plan(["a cat"], settings, images=2)))
+    paths = list(run(draw(["a cat"], settings, images=2)))
     assert paths == [Path("a-cat-5/a-cat-5.png"), Path("a-cat-5/a-cat-6.png")]
-    assert plan(["a cat"], settings, images=2).output == Path("a-cat-5-2")
+    assert draw(["a cat"], settings, images=2).output == Path("a-cat-5-2")
 
 
 def test_a_random_seed_is_chosen_when_none_is_given(settings):
     del settings["seed"]
-    seeds = {plan(["a cat"], settings).requests[0].seed for _ in range(3)}
+    seeds = {draw(["a cat"], settings).requests[0].seed for _ in range(3)}
     assert len(seeds) == 3
 
 
 def test_a_grid_is_one_file_that_holds_the_request_of_each_picture(settings):
-    (path,) = run(plan(["a cat", "a dog"], settings, grid=True, output=Path("grid.png")))
+    (path,) = run(draw(["a cat", "a dog"], settings, grid=True, output=Path("grid.png")))
     assert [request["prompt"] for request in read_record(path)["requests"]] == ["a cat", "a dog"]
-    (alone,) = run(plan(["a dog"], settings | {"seed": 6}))
+    (alone,) = run(draw(["a dog"], settings | {"seed": 6}))
     dog = Image.open(alone)
     assert Image.open(path).crop((68, 0, 132, 64)).tobytes() == dog.tobytes()
     with pytest.raises(LuminaError, match="is a grid of 2 pictures"):
@@ -102,12 +118,12 @@ def test_the_prompt_and_the_negative_prompt_change_the_picture(settings):
         ({"negative": "fur"}, "a cat"),
         ({"guidance": 1.0}, "a cat"),
     ]
-    pictures = [pixels(*run(plan([prompt], settings | extra))) for extra, prompt in variants]
+    pictures = [pixels(*run(draw([prompt], settings | extra))) for extra, prompt in variants]
     assert len(set(pictures)) == len(variants)
 
 
 def test_previews_lead_to_the_picture(settings):
-    job = plan(["a cat"], settings | {"steps": 4}, preview=Path("steps"))
+    job = draw(["a cat"], settings | {"steps": 4}, preview=Path("steps"))
     (path,) = run(job)
     names = [f"a-cat-5-step-{step:03}.png" for step in (2, 3, 4)]
     assert sorted(file.name for file in Path("steps").iterdir()) == names
@@ -119,7 +135,7 @@ def test_previews_lead_to_the_picture(settings):
 
 
 def test_a_size_other_than_the_trained_one_is_made(settings):
-    (path,) = run(plan(["a cat"], settings | {"size": "96x48"}))
+    (path,) = run(draw(["a cat"], settings | {"size": "96x48"}))
     assert Image.open(path).size == (96, 48)
 
 
@@ -127,14 +143,14 @@ def test_a_size_that_does_not_fit_into_memory_is_refused_with_one_that_does(sett
     told = refusal(["a cat"], settings | {"size": "1600000x1600000"})
     assert "GB of memory" in told
     width, height = told.rpartition(" ")[2].split("x")
-    plan(["a cat"], settings | {"size": f"{width}x{height}"})
+    draw(["a cat"], settings | {"size": f"{width}x{height}"})
 
 
 def test_an_existing_file_is_replaced_only_by_force(settings):
     Path("a.png").write_bytes(b"precious")
     assert "--force" in refusal(["a cat"], settings, output=Path("a.png"))
     assert Path("a.png").read_bytes() == b"precious"
-    list(run(plan(["a cat"], settings, output=Path("a.png"), force=True)))
+    list(run(draw(["a cat"], settings, output=Path("a.png"), force=True)))
     assert Image.open("a.png").size == (64, 64)
 
 
@@ -171,7 +187,7 @@ def test_settings_of_a_later_version_are_refused(tmp_path):
 def test_a_solver_and_a_schedule_are_used_and_what_they_cost_is_told(settings, tiny_folder):
     told = []
     choice = {"solver": "midpoint", "schedule": "sigmoid", "shift": 2.0, "dtype": "float32"}
-    job = plan(["a cat"], settings | choice)
+    job = draw(["a cat"], settings | choice)
     (path,) = run(job, told.append)
     assert told == ["evaluations: 4 pairs, 8 passes through the network for each picture"]
     pipeline = lumina.load(tiny_folder, dtype="float32", device="cpu")
@@ -180,3 +196,147 @@ def test_a_solver_and_a_schedule_are_used_and_what_they_cost_is_told(settings, t
     generator = torch.Generator().manual_seed(5)
     picture = pipeline("a cat", num_inference_steps=2, generator=generator).images[0]
     assert np.array_equal(np.asarray(Image.open(path)), np.asarray(picture))
+
+
+SHARED = {
+    "guidance_interval": (0.1, 0.8),
+    "guidance_rescale": 0.7,
+    "guide_all": True,
+    "extrapolation": "time-aware",
+    "scale_by": "axis",
+    "context_drop": "all",
+    "times": (0.0, 0.1, 1.0),
+    "resolution_shift": True,
+    "negative": "fur",
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_every_setting_changes_the_picture(settings, name):
+    larger = settings | {"size": "96x48"}
+    chosen = larger | {name: SHARED[name]}
+    usual, other = (next(iter(run(draw(["a cat"], each)))) for each in (larger, chosen))
+    assert pixels(usual) != pixels(other)
+
+
+def test_decoding_in_tiles_makes_the_picture_and_ends_with_it(settings):
+    tiled, whole = (
+        np.asarray(Image.open(next(iter(run(draw(["a cat"], settings | {"tiled": tiled}))))), float)
+        for tiled in (True, False)
+    )
+    assert np.abs(tiled - whole).max() <= 1
+
+
+def test_times_are_stopped_at_whatever_the_scheduler_would_do(settings, tiny_folder):
+    del settings["steps"]
+    (path,) = run(draw(["a cat"], settings | {"times": (0, 0.1, 0.4, 1), "dtype": "float32"}))
+    assert read_record(path)["request"]["steps"] == 3
+    pipeline = lumina.load(tiny_folder, dtype="float32", device="cpu")
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(5)
+    picture = pipeline("a cat", sigmas=[1, 0.9, 0.6], generator=generator).images[0]
+    difference = np.asarray(Image.open(path), float) - np.asarray(picture, float)
+    assert np.abs(difference).max() <= 1
+
+
+def test_a_chosen_setting_replaces_those_of_a_file_that_say_the_same(settings):
+    del settings["steps"]
+    (path,) = run(draw(["a cat"], settings | {"times": (0, 0.4, 1)}))
+    assert draw([], {"steps": 3}, source=path).requests[0].times is None
+    (path,) = run(draw(["a cat"], settings | {"steps": 2, "schedule": "sigmoid", "shift": 2.0}))
+    request = draw([], {"times": (0, 0.4, 0.5, 1)}, source=path).requests[0]
+    assert (request.steps, request.schedule, request.shift) == (3, None, None)
+
+
+def test_resolution_shift_depends_on_the_size_alone(settings):
+    trained, larger = (
+        [
+            pixels(next(iter(run(draw(["a cat"], settings | {"size": size} | shift)))))
+            for shift in ({"resolution_shift": True}, {"shift": factor})
+        ]
+        for size, factor in (("64x64", 1.0), ("128x128", 2.0))
+    )
+    assert trained[0] == trained[1]
+    assert larger[0] == larger[1]
+
+
+def test_a_table_has_rows_by_the_first_setting_and_columns_by_the_second(settings):
+    del settings["steps"]
+    job = draw(["a cat"], settings, vary=["guidance=1,4", "steps=1,2,3"], output=Path("t.png"))
+    (path,) = run(job)
+    requests = read_record(path)["requests"]
+    assert [(r["guidance"], r["steps"]) for r in requests] == [
+        (guidance, steps) for guidance in (1, 4) for steps in (1, 2, 3)
+    ]
+    assert {r["seed"] for r in requests} == {5}
+    (alone,) = run(draw(["a cat"], settings | {"guidance": 4.0, "steps": 3}))
+    table, last = Image.open(path), Image.open(alone)
+    corner = (table.width - 64, table.height - 68, table.width, table.height - 4)
+    assert table.crop(corner).tobytes() == last.tobytes()
+
+
+def test_further_settings_prompts_and_images_make_a_table_each(settings):
+    del settings["steps"]
+    job = draw(
+        ["a cat", "a dog"],
+        settings,
+        images=2,
+        vary=["guidance=1,2", "steps=1,2", "solver=euler,heun"],
+    )
+    assert len(job.requests) == 2 * 2 * 2 * 4
+    first = job.requests[:4]
+    assert {(r.prompt, r.seed, r.solver) for r in first} == {("a cat", 5, "euler")}
+    assert {(r.prompt, r.seed, r.solver) for r in job.requests[-4:]} == {("a dog", 8, "heun")}
+    (large,) = run(job)
+    (small,) = run(draw(["a cat"], settings, vary=["guidance=1,2", "steps=1,2"]))
+    assert Image.open(large).height > 8 * Image.open(small).height
+
+
+def test_prompts_seeds_sizes_and_models_can_vary(settings, tiny_folder, own_folder):
+    del settings["seed"]
+    axes = ["prompt=a cat, sitting|a dog", "seed=3,4", "size=64x64,96x48"]
+    job = draw([], settings, vary=axes)
+    assert [r.prompt for r in job.requests[:4]] == ["a cat, sitting"] * 2 + ["a dog"] * 2
+    assert [r.seed for r in job.requests[:2]] == [3, 4]
+    (path,) = run(job)
+    del settings["model"]
+    (path,) = run(draw(["a cat"], settings, vary=[f"model={tiny_folder},{own_folder}"]))
+    assert set(read_record(path)["model_hashes"]) == {str(tiny_folder), str(own_folder)}
+
+
+@pytest.mark.parametrize(
+    ("vary", "told"),
+    [
+        (["guidanc=2,4"], "did you mean 'guidance'?"),
+        (["guidance=2,high"], "guidance is 'high', not a number"),
+        (["guidance=2,50"], "allowed: 1 to 20"),
+        (["guidance="], "lacks a value"),
+        (["guidance"], "lacks a value"),
+        (["steps=1,2"], "steps is given twice"),
+        (["guidance=1,2", "guidance=3"], "guidance is given twice"),
+        (["prompt=a|b"], "prompt is given twice"),
+        (["solver=euler,midpint"], "did you mean 'midpoint'?"),
+        (["tiled=true,maybe"], "tiled is 'maybe', not true or false"),
+    ],
+    ids=str,
+)
+def test_what_cannot_vary_is_refused(settings, vary, told):
+    assert told in refusal(["a cat"], settings, vary=vary)
+
+
+def test_settings_for_a_plane_are_refused_for_a_flag_dit(settings, tmp_path):
+    config = {"hidden_size": 48, "num_layers": 1, "num_attention_heads": 2, "multiple_of": 16}
+    lumina.FlagDiT(sample_size=8, cross_attention_dim=16, **config).save_pretrained("flag")
+    flag = settings | {"model": "flag"}
+    assert "have one axis" in refusal(["a cat"], flag | {"scale_by": "axis"})
+    assert "sees one sequence" in refusal(["a cat"], flag | {"context_drop": "all"})
+    draw(["a cat"], flag | {"scale_by": "area", "context_drop": "none"})
+
+
+def test_tiles_allow_for_larger_pictures(settings, monkeypatch):
+    large = settings | {"size": "1600000x1600000"}
+    whole, tiled = (
+        int(refusal(["a cat"], large | {"tiled": tiled}).rpartition("x")[2])
+        for tiled in (False, True)
+    )
+    assert tiled > 1.3 * whole

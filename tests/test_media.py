@@ -5,7 +5,17 @@ import pytest
 from PIL import Image
 
 from lumina.errors import LuminaError
-from lumina.media import free_path, make_grid, read_record, slug, write_png
+from lumina.media import (
+    free_path,
+    make_grid,
+    make_table,
+    open_picture,
+    put_side_by_side,
+    read_record,
+    slug,
+    stack,
+    write_png,
+)
 
 RECORD = {"request": {"prompt": "一只猫 with \n two lines", "seed": 7}}
 
@@ -108,3 +118,79 @@ def test_a_label_is_written_only_if_the_font_has_its_letters():
 
     assert ink("a red apple")
     assert not ink("猫")
+
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def test_a_table_puts_each_picture_at_its_row_and_column():
+    colors = [["red", "lime", "blue"], ["yellow", "black", "cyan"]]
+    cells = [[picture(color, (64, 48)) for color in row] for row in colors]
+    table = make_table(cells, rows=["one", "two"], columns=["a", "b", "c"], title="all")
+    left, top = table.width - 3 * 68 + 4, table.height - 2 * 52
+    for row, names in enumerate(colors):
+        for column, name in enumerate(names):
+            place = (left + column * 68, top + row * 52)
+            box = (*place, place[0] + 64, place[1] + 48)
+            assert table.crop(box).tobytes() == picture(name, (64, 48)).tobytes()
+
+
+def test_labels_of_a_table_are_beside_and_above_the_pictures_and_never_on_them():
+    white = [[picture("white", (64, 48))] * 2] * 2
+    bare = make_table(white, rows=["", ""], columns=["", ""])
+    table = make_table(white, rows=["row", ""], columns=["", "col"])
+    left, top = table.width - bare.width, table.height - 2 * 52
+    gray = table.convert("L")
+    assert gray.crop((left, top, *table.size)).getextrema() == (255, 255)
+    assert gray.crop((0, top, left, top + 48)).getextrema()[0] < 128  # beside the first row
+    assert gray.crop((0, top + 52, left, table.height)).getextrema() == (255, 255)
+    assert gray.crop((left, 0, left + 64, top)).getextrema() == (255, 255)
+    assert gray.crop((left + 68, 0, table.width, top)).getextrema()[0] < 128
+
+
+def test_pictures_of_several_sizes_fit_into_one_table_and_one_grid():
+    sizes = [picture("red", (16, 16)), picture("blue", (64, 32))]
+    for whole in (
+        make_table([sizes], rows=[""], columns=["", ""]),
+        make_grid(sizes, ["", ""]),
+    ):
+        counts = {color: count for count, color in whole.getcolors()}
+        assert counts[RED] == 16 * 16
+        assert counts[BLUE] == 64 * 32
+
+
+def test_pictures_are_put_side_by_side_and_above_each_other():
+    row = put_side_by_side([picture("red"), picture("blue")])
+    assert (row.getpixel((0, 0)), row.getpixel((row.width - 1, 0))) == (RED, BLUE)
+    column = stack([picture("red"), picture("blue", (8, 8))])
+    assert column.size == (32, 16 + 8 + 12)
+    assert (column.getpixel((0, 0)), column.getpixel((0, column.height - 1))) == (RED, BLUE)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+def test_a_file_that_is_no_picture_cannot_be_opened(tmp_path, content):
+    path = tmp_path / "a.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LuminaError, match=r"a\.png"):
+        open_picture(path)
+
+
+def test_a_picture_that_is_cut_short_cannot_be_opened(tmp_path):
+    path = tmp_path / "a.png"
+    Image.effect_noise((64, 64), 90).save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(LuminaError, match=r"a\.png"):
+        open_picture(path)
+
+
+def test_a_picture_is_opened_upright_and_what_is_transparent_is_white(tmp_path):
+    turned = Image.new("RGB", (32, 16), "red")
+    exif = turned.getexif()
+    exif[0x0112] = 6  # a camera that was held on its side
+    turned.save(tmp_path / "a.jpg", exif=exif)
+    assert open_picture(tmp_path / "a.jpg").size == (16, 32)
+    Image.new("RGBA", (8, 8), (0, 0, 255, 0)).save(tmp_path / "b.png")
+    assert open_picture(tmp_path / "b.png").getcolors() == [(64, (255, 255, 255))]
+    Image.new("I;16", (8, 8), 65535).save(tmp_path / "c.png")
+    assert open_picture(tmp_path / "c.png").mode == "RGB"

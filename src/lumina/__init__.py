@@ -11,22 +11,42 @@ if TYPE_CHECKING:
     from lumina.checkpoints.backbone import load_backbone
     from lumina.errors import LuminaError
     from lumina.flow.scheduler import FlowSolverScheduler
+    from lumina.pipelines.anagram import LuminaAnagramPipeline
     from lumina.pipelines.class_to_image import LuminaClassPipeline
+    from lumina.pipelines.compose import LuminaComposePipeline
+    from lumina.pipelines.image_to_image import LuminaImg2ImgPipeline
+    from lumina.pipelines.inpaint import LuminaInpaintPipeline, extend_canvas
+    from lumina.pipelines.interpolate import LuminaInterpolationPipeline
     from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
+    from lumina.pipelines.panorama import LuminaPanoramaPipeline
+    from lumina.pipelines.regions import Region, grid_regions
+    from lumina.pipelines.rewrite import LuminaRewritePipeline
     from lumina.pipelines.text_to_image import LuminaPipeline
+    from lumina.pipelines.upscale import LuminaUpscalePipeline
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "FlagDiT": "lumina.backbones.flag_dit",
     "FlowSolverScheduler": "lumina.flow.scheduler",
+    "LuminaAnagramPipeline": "lumina.pipelines.anagram",
     "LuminaClassPipeline": "lumina.pipelines.class_to_image",
+    "LuminaComposePipeline": "lumina.pipelines.compose",
     "LuminaError": "lumina.errors",
     "LuminaFlagPipeline": "lumina.pipelines.original",
+    "LuminaImg2ImgPipeline": "lumina.pipelines.image_to_image",
+    "LuminaInpaintPipeline": "lumina.pipelines.inpaint",
+    "LuminaInterpolationPipeline": "lumina.pipelines.interpolate",
+    "LuminaPanoramaPipeline": "lumina.pipelines.panorama",
     "LuminaPipeline": "lumina.pipelines.text_to_image",
+    "LuminaRewritePipeline": "lumina.pipelines.rewrite",
+    "LuminaUpscalePipeline": "lumina.pipelines.upscale",
     "NextDiT": "lumina.backbones.next_dit",
     "OriginalLuminaPipeline": "lumina.pipelines.original",
+    "Region": "lumina.pipelines.regions",
     "build_backbone": "lumina.backbones.named",
+    "extend_canvas": "lumina.pipelines.inpaint",
+    "grid_regions": "lumina.pipelines.regions",
     "load": "lumina.catalog",
     "load_backbone": "lumina.checkpoints.backbone",
 }
@@ -34,14 +54,25 @@ _HOMES = {
 __all__ = [
     "FlagDiT",
     "FlowSolverScheduler",
+    "LuminaAnagramPipeline",
     "LuminaClassPipeline",
+    "LuminaComposePipeline",
     "LuminaError",
     "LuminaFlagPipeline",
+    "LuminaImg2ImgPipeline",
+    "LuminaInpaintPipeline",
+    "LuminaInterpolationPipeline",
+    "LuminaPanoramaPipeline",
     "LuminaPipeline",
+    "LuminaRewritePipeline",
+    "LuminaUpscalePipeline",
     "NextDiT",
     "OriginalLuminaPipeline",
+    "Region",
     "__version__",
     "build_backbone",
+    "extend_canvas",
+    "grid_regions",
     "load",
     "load_backbone",
 ]

@@ -93,6 +93,8 @@ class Checkpoint:
     """Whether there is only a network, to which a text encoder and a VAE have to be given."""
     classes: int | None = None
     """How many classes it draws. None is a model of text."""
+    is_sequence: bool = False
+    """Whether its network is a Flag-DiT, which sees a picture as one sequence, not as a plane."""
 
     def footprint(self) -> Footprint:
         """How much memory it takes, from its files."""
@@ -240,8 +242,13 @@ def find(name: str | Path) -> Checkpoint:
     if model is not None:
         return Checkpoint(folder=folder, defaults=model.defaults)
     side = read_setting_of(folder / "transformer", "sample_size") * PIXELS_PER_LATENT
-    classes = read_config(folder / "transformer").get("num_classes")
-    return Checkpoint(folder=folder, defaults={"size": f"{side}x{side}"}, classes=classes)
+    config = read_config(folder / "transformer")
+    return Checkpoint(
+        folder=folder,
+        defaults={"size": f"{side}x{side}"},
+        classes=config.get("num_classes"),
+        is_sequence=config.get("_class_name") == _FLAG_DIT,
+    )
 
 
 def load(
@@ -361,6 +368,7 @@ def list_networks() -> list[dict[str, str]]:
 
 
 PIXELS_PER_LATENT = 8
+_FLAG_DIT = "FlagDiT"
 
 # What the hub allows: no run of dots or dashes, none at an end.
 _HUB_ID = re.compile(r"\w+(?:[.-]\w+)*/\w+(?:[.-]\w+)*")
@@ -398,13 +406,15 @@ def _find_network(path: Path) -> Checkpoint:
     """A checkpoint without a text encoder and a VAE."""
     from lumina.checkpoints.network import find_network
 
-    config = find_network(path, {}).build().config
+    network = find_network(path, {})
+    config = network.build().config
     side = config["sample_size"] * PIXELS_PER_LATENT
     return Checkpoint(
         folder=path,
         defaults={"size": f"{side}x{side}"},
         is_network=True,
         classes=config["num_classes"],
+        is_sequence=network.kind == _FLAG_DIT,
     )
 
 

@@ -15,14 +15,14 @@ from typing import Any, NoReturn, get_type_hints
 import lumina
 from lumina.catalog import MODELS
 from lumina.errors import LuminaError
-from lumina.requests import ClassToImage, TextToImage, read_setting
+from lumina.flags import add_flags
+from lumina.requests import ClassToImage, TextRequest, TextToImage
+from lumina.settings import names_of, read_setting
+from lumina.tasks import TASKS
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended: 128 and the number of the signal."""
 
-
-_REQUESTS = (TextToImage, ClassToImage)
-"""What can be asked for, as far as flags go."""
 
 _SAMPLING = ("steps", "guidance", "solver", "schedule", "shift")
 """Settings that measurements can be made with."""
@@ -59,16 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def generate(options: argparse.Namespace) -> None:
-    """Make pictures from prompts."""
-    from lumina.generation import plan, run
+def make(task: str, options: argparse.Namespace) -> None:
+    """Make the pictures of a task."""
+    from lumina.generation import run
+    from lumina.planning import plan
 
-    known = {field.name for kind in _REQUESTS for field in dataclasses.fields(kind)}
     job = plan(
-        options.prompts + _lines(options.prompt_file),
-        {name: value for name, value in vars(options).items() if name in known},
+        task,
+        _settings(task, options),
+        prompts=_prompts(options),
         source=options.source,
         images=options.images,
+        vary=options.vary,
         output=options.output,
         grid=options.grid,
         force=options.force,
@@ -189,20 +191,40 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\nhint: {self.prog} --help\n")
 
 
+class _Command(_Parser):
+    """A subcommand, whose words may be anywhere between its flags."""
+
+    _is_reading = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read flags first, and then all that is left as words."""
+        if self._is_reading:  # the reading below takes two turns of this
+            return super().parse_known_args(args, namespace)
+        self._is_reading = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_reading = False
+
+
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lumina", description=lumina.__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"lumina {lumina.__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
 
-    def add(run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            run.__name__, help=run.__doc__, description=run.__doc__, allow_abbrev=False
-        )
+    def add_named(
+        name: str, about: str | None, run: Callable[[argparse.Namespace], None]
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         command.add_argument("--debug", action="store_true", help="show where an error came from")
         command.set_defaults(run=run)
         return command
 
-    _add_generate_flags(add(generate))
+    def add(run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        return add_named(run.__name__, run.__doc__, run)
+
+    for name, task in TASKS.items():
+        _add_task_flags(add_named(name, task.request.__doc__, partial(make, name)), name)
     add(show).add_argument("file", type=Path, metavar="FILE", help="a PNG that lumina made")
     add(models).add_argument(
         "--networks", action="store_true", help="the named networks of the family, without weights"
@@ -248,32 +270,49 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_generate_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw")
+def _add_task_flags(command: argparse.ArgumentParser, name: str) -> None:
+    request = TASKS[name].request
+    if name == "generate":
+        command.add_argument(
+            "prompt_words", nargs="*", metavar="PROMPT", help="what to draw, a picture each"
+        )
+        command.add_argument(
+            "--prompts", dest="prompt_file", type=Path, metavar="FILE", help="one prompt a line"
+        )
+        add_flags(command, ClassToImage, set(names_of(ClassToImage)) - set(names_of(TextToImage)))
+    by_words = {"prompt"} if name == "generate" else set()
+    set_by_model = {setting for model in MODELS.values() for setting in model.defaults}
+    add_flags(
+        command,
+        request,
+        set(names_of(request)) - set(names_of(TextRequest)) - by_words,
+        set_by_model=set_by_model,
+    )
+    _add_output_flags(command, images=TASKS[name].images)
+    add_flags(
+        command.add_argument_group("how to draw"),
+        request,
+        set(names_of(TextRequest)),
+        set_by_model=set_by_model,
+    )
+
+
+def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE|FOLDER", help="where to write (default: here)"
     )
-    set_by_model = {name for model in MODELS.values() for name in model.defaults}
-    added = {"prompt"}
-    for kind in _REQUESTS:
-        hints = get_type_hints(kind)
-        for field in dataclasses.fields(kind):
-            if field.name in added:
-                continue
-            added.add(field.name)
-            facts = field.metadata
-            command.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                type=partial(read_setting, field, hints[field.name]),
-                default=argparse.SUPPRESS,
-                metavar=facts["metavar"] or "|".join(facts["choices"] or ()) or "N",
-                help=_help(field, set_by_model=field.name in set_by_model),
-            )
     command.add_argument(
-        "--images", type=int, default=1, metavar="N", help="pictures of each prompt (default: 1)"
+        "--images",
+        type=int,
+        metavar="N",
+        help=f"pictures of each prompt, with a seed each (default: {images})",
     )
     command.add_argument(
-        "--prompts", dest="prompt_file", type=Path, metavar="FILE", help="one prompt a line"
+        "--vary",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,...",
+        help="compare values of a setting in a table: --vary guidance=2,4,8 --vary steps=5,10,30",
     )
     command.add_argument("--grid", action="store_true", help="put all pictures into one file")
     command.add_argument(
@@ -283,6 +322,24 @@ def _add_generate_flags(command: argparse.ArgumentParser) -> None:
         "--from", dest="source", type=Path, metavar="FILE", help="begin with a picture's settings"
     )
     command.add_argument("--force", action="store_true", help="replace a file named with -o")
+
+
+def _prompts(options: argparse.Namespace) -> list[str]:
+    """Prompts of `generate`, which makes a picture of each."""
+    words = getattr(options, "prompt_words", [])
+    return [*words, *_lines(getattr(options, "prompt_file", None))]
+
+
+def _settings(task: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of a task that were given."""
+    known = set(names_of(TASKS[task].request))
+    known |= set(names_of(ClassToImage)) if task == "generate" else set()
+    given = {name: value for name, value in vars(options).items() if name in known}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value != []
+    }
 
 
 def _add_convert_flags(command: argparse.ArgumentParser) -> None:
@@ -310,15 +367,6 @@ def _add_config_flag(command: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an argument of the network that its weights do not tell: num_attention_heads=16",
     )
-
-
-def _help(field: dataclasses.Field, *, set_by_model: bool) -> str:
-    facts = field.metadata
-    unit = f", in {facts['unit']}" if facts["unit"] else ""
-    if set_by_model:
-        return f"{facts['help']}{unit} (default: what suits the model)"
-    default = "" if field.default in (None, "", 0) else f" (default: {field.default})"
-    return f"{facts['help']}{unit}{default}"
 
 
 def _name_and_value(text: str) -> tuple[str, Any]:

@@ -1,121 +1,23 @@
-"""From what a person asked for to files: the work behind `lumina generate`."""
+"""From a job to files: the work behind `lumina generate` and all other tasks."""
 
 import dataclasses
-import logging
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import lumina
-from lumina.catalog import Checkpoint, Footprint, find, load
-from lumina.errors import LuminaError
-from lumina.media import (
-    free_path,
-    make_folder,
-    make_grid,
-    read_record,
-    refuse_existing,
-    refuse_unwritable,
-    slug,
-    write_png,
-)
-from lumina.requests import (
-    ClassToImage,
-    ImageRequest,
-    TextToImage,
-    check_names,
-    nearest_size,
-    read_size,
-)
+from lumina.catalog import load
+from lumina.media import free_path, make_grid, make_table, put_side_by_side, stack, write_png
+from lumina.planning import Job, stem_of
+from lumina.requests import ImageRequest, TextRequest, read_size
+from lumina.tasks import Call, sampling_of
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
     from lumina.pipelines.images import ImagePipeline
-
-_log = logging.getLogger(__name__)
-
-SEEDS = 2**32
-"""Random seeds are below this: short enough to type."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Pictures to make, all by one model, and where they go."""
-
-    requests: list[ImageRequest]
-    """Every field has the value that is used; none is left to be found."""
-    model_hash: str
-    output: Path
-    """A file if there is one result, else a folder."""
-    grid: bool
-    force: bool
-    preview: Path | None
-
-
-def plan(
-    prompts: list[str],
-    settings: Mapping[str, Any],
-    *,
-    source: Path | None = None,
-    images: int = 1,
-    output: Path | None = None,
-    grid: bool = False,
-    force: bool = False,
-    preview: Path | None = None,
-) -> Job:
-    """Find out all that making pictures needs, and refuse what will not work.
-
-    Args:
-        prompts: What to draw. An empty list is what `source` shows, or the `class_label`.
-        settings: Fields of `TextToImage` or `ClassToImage` that have been chosen.
-        source: A picture whose settings hold where nothing else was chosen.
-        images: Pictures of each prompt.
-        output: A PNG file, or a folder. None is a new name here.
-        grid: Put all pictures into one file.
-        force: Replace `output` if it is a file that exists.
-        preview: Folder for pictures of each step.
-
-    Raises:
-        LuminaError: If anything asked for cannot be had. No weights are read before.
-    """
-    if images < 1:
-        raise LuminaError(f"images is {images}, which is out of range", hint="allowed: 1 and above")
-    stored = {} if source is None else settings_of(source)
-    checkpoint = find((stored | dict(settings)).get("model", TextToImage.model))
-    kind = TextToImage if checkpoint.classes is None else ClassToImage
-    names = {field.name for field in dataclasses.fields(kind)}
-    # A picture may have been made by a model of the other kind.
-    settings = {name: stored[name] for name in stored if name in names} | dict(settings)
-    wishes = _choose_wishes(prompts, settings, checkpoint)
-    _refuse_others(settings, names, checkpoint)
-    chosen: dict[str, Any] = (
-        {"seed": secrets.randbelow(SEEDS)} | dict(checkpoint.defaults) | settings
-    )
-    requests: list[ImageRequest] = [
-        kind(**chosen | wish | {"seed": chosen["seed"] + number})
-        for number, wish in enumerate(wish for wish in wishes for _ in range(images))
-    ]
-    single = grid or len(requests) == 1
-    output = _choose_output(output, requests[0], single=single, grid=grid, force=force)
-    if preview is not None:
-        make_folder(preview)
-    requests = _choose_device(requests, checkpoint.footprint())
-    model_hash = checkpoint.fingerprint()
-    if source is not None and stored["model"] == settings["model"]:
-        _compare_weights(source, model_hash)
-    return Job(
-        requests=requests,
-        model_hash=model_hash,
-        output=output,
-        grid=grid,
-        force=force,
-        preview=preview,
-    )
 
 
 def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[Path]:
@@ -128,187 +30,199 @@ def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[P
     Yields:
         Each file, when it is complete.
     """
-    first = job.requests[0]
-    from lumina.flow.scheduler import choose_scheduler
-
-    pipeline = load(
-        first.model,
-        dtype=first.dtype,
-        device=first.device,
-        text_encoder=first.text_encoder if isinstance(first, TextToImage) else None,
-        vae=first.vae,
-        preset=first.preset,
-    )
-    pipeline.scheduler = choose_scheduler(
-        pipeline.scheduler, solver=first.solver, schedule=first.schedule, shift=first.shift
-    )
-    facts = {"version": lumina.__version__, "model_hash": job.model_hash}
-    images = []
-    for number, request in enumerate(job.requests, start=1):
+    pipelines = _Pipelines()
+    made: list[list[Image]] = []
+    for number, (request, call) in enumerate(zip(job.requests, job.calls, strict=True), start=1):
+        pipeline = pipelines.prepare(request, call)
         pipeline.set_progress_bar_config(desc=f"{number}/{len(job.requests)}", disable=None)
-        image = _make(pipeline, request, job.preview)
-        if number == 1:
-            tell(_evaluations(pipeline.num_timesteps, is_guided=request.guidance > 1))
+        with _counted_passes(pipeline.transformer) as passes:
+            images = _make(pipeline, request, call, job.preview)
+        if number == 1 and not job.axes:  # what varies may change it
+            tell(_describe_cost(passes, pictures=len(images)))
         if job.grid:
-            images.append(image)
+            made.append(images)
             continue
-        path = job.output
-        if path.is_dir():
-            path = free_path(path / f"{_stem(request)}.png")
-        write_png(path, image, facts | {"request": dataclasses.asdict(request)}, force=job.force)
-        yield path
+        yield from _write_each(job, request, images)
     if job.grid:
-        pictures = [dataclasses.asdict(request) for request in job.requests]
-        grid = make_grid(images, [_title(request) for request in job.requests])
-        write_png(job.output, grid, facts | {"requests": pictures}, force=job.force)
-        yield job.output
+        yield _write_together(job, made)
 
 
-def settings_of(path: Path) -> dict[str, Any]:
-    """The settings of a picture that lumina made, out of its file.
+class _Pipelines:
+    """The pipeline of each request. Of models, only the latest is kept in memory."""
 
-    Raises:
-        LuminaError: If the file holds none, those of several pictures, or unknown ones.
-    """
-    record = read_record(path)
-    if not record.keys() & {"request", "requests"}:
-        raise LuminaError(
-            f"{path} holds no request", hint="give a picture that `lumina generate` wrote"
+    def __init__(self) -> None:
+        self._parts: dict[str, Any] = {}
+        self._pipeline: Any = None
+        self._usual_scheduler: Any = None
+
+    def prepare(self, request: ImageRequest, call: Call) -> "ImagePipeline":
+        """A pipeline that is set up for a request."""
+        from lumina.flow.scheduler import choose_scheduler
+
+        self._load(request)
+        pipeline = self._pipeline
+        if call.pipeline is not None:
+            pipeline = getattr(lumina, call.pipeline).from_pipe(pipeline)
+        pipeline.scheduler = choose_scheduler(
+            self._usual_scheduler,
+            solver=self._solver(request),
+            schedule=request.schedule,
+            shift=self._shift(request),
         )
-    if "request" not in record:
-        raise LuminaError(
-            f"{path} is a grid of {len(record['requests'])} pictures",
-            hint=f"`lumina show {path}` prints the settings of each",
-        )
-    stored = record["request"]
-    return check_names(ClassToImage if "class_label" in stored else TextToImage, stored)
+        if isinstance(request, TextRequest) and request.tiled:
+            pipeline.enable_vae_tiling()
+        else:
+            pipeline.disable_vae_tiling()
+        return pipeline
+
+    def _load(self, request: ImageRequest) -> None:
+        names = ("dtype", "device", "text_encoder", "vae", "preset")
+        parts = {name: getattr(request, name, None) for name in names}
+        if self._parts == parts | {"model": request.model}:
+            return
+        self._pipeline = None  # makes room
+        self._pipeline = load(request.model, **parts)
+        self._usual_scheduler = self._pipeline.scheduler
+        self._parts = parts | {"model": request.model}
+
+    def _solver(self, request: ImageRequest) -> str | None:
+        """The solver, which has to be one of ours where times are to be those that were given.
+
+        Schedulers of diffusers may shift them.
+        """
+        from lumina.flow.scheduler import FlowSolverScheduler
+
+        has_times = isinstance(request, TextRequest) and request.times is not None
+        if has_times and not isinstance(self._usual_scheduler, FlowSolverScheduler):
+            return request.solver or "euler"
+        return request.solver
+
+    def _shift(self, request: ImageRequest) -> float | None:
+        from lumina.flow.times import resolution_shift
+
+        if not (isinstance(request, TextRequest) and request.resolution_shift):
+            return request.shift
+        width, height = read_size(str(request.size))
+        # The shift depends on the ratio alone, so that pixels do as well as tokens.
+        return resolution_shift(width * height, base=self._pipeline.default_image_size**2)
 
 
-def _choose_wishes(
-    prompts: list[str], settings: Mapping[str, Any], checkpoint: Checkpoint
-) -> list[dict[str, Any]]:
-    """What each picture is asked for by."""
-    label = settings.get("class_label")
-    if checkpoint.classes is None:
-        if label is not None:
-            raise LuminaError(
-                f"{checkpoint.folder} draws prompts, not classes", hint="leave --class-label out"
-            )
-        return [{"prompt": prompt} for prompt in prompts or [settings.get("prompt", "")]]
-    if prompts or "prompt" in settings or label is None:
-        raise LuminaError(
-            f"{checkpoint.folder} draws classes, not prompts",
-            hint=f"give --class-label, 0 to {checkpoint.classes - 1}, and no prompt",
-        )
-    if label >= checkpoint.classes:
-        raise LuminaError(
-            f"class_label is {label}, which is out of range",
-            hint=f"allowed: 0 to {checkpoint.classes - 1}",
-        )
-    return [{"class_label": label}]
+class _Passes:
+    """How often a network was called, and with how many samples in all."""
+
+    calls = 0
+    samples = 0
+
+    def add(self, network: Any, arguments: tuple, named: dict[str, Any]) -> None:
+        """Count one call."""
+        self.calls += 1
+        self.samples += len(named["hidden_states"] if "hidden_states" in named else arguments[0])
 
 
-def _refuse_others(settings: Mapping[str, Any], names: set[str], checkpoint: Checkpoint) -> None:
-    """Refuse settings that requests to models of this kind do not have."""
-    drawn = "prompts" if checkpoint.classes is None else "classes"
-    for name in settings:
-        if name not in names:
-            flag = f"--{name.replace('_', '-')}"
-            raise LuminaError(
-                f"{checkpoint.folder} draws {drawn}, for which {flag} has no meaning",
-                hint=f"leave {flag} out",
-            )
+@contextmanager
+def _counted_passes(network: "torch.nn.Module") -> Iterator[_Passes]:
+    passes = _Passes()
+    handle = network.register_forward_pre_hook(passes.add, with_kwargs=True)
+    try:
+        yield passes
+    finally:
+        handle.remove()
 
 
-def _compare_weights(source: Path, model_hash: str) -> None:
-    if read_record(source)["model_hash"] != model_hash:
-        _log.warning("the weights of the model are not those that made %s", source)
+def _describe_cost(passes: _Passes, *, pictures: int) -> str:
+    """What a request cost: a pair is a call with and without the prompt at once."""
+    samples = passes.samples / pictures
+    pairs = samples - passes.calls
+    if pairs == passes.calls:
+        count = f"{passes.calls} pairs, {samples:g} passes"
+    elif pairs == 0:
+        count = f"{samples:g} passes"
+    elif 0 < pairs < passes.calls and pairs.is_integer():
+        count = f"{pairs:g} pairs and {passes.calls - pairs:g} alone, {samples:g} passes"
+    else:
+        count = f"{passes.calls} calls, {samples:g} passes"
+    return f"evaluations: {count} through the network for each picture"
 
 
-def _choose_output(
-    output: Path | None, first: ImageRequest, *, single: bool, grid: bool, force: bool
-) -> Path:
-    """A file that can be written, or a folder that is there."""
-    name = f"{_stem(first)}-grid.png" if grid else f"{_stem(first)}.png"
-    if output is None:
-        output = free_path(Path(name) if single else Path(name).with_suffix(""))
-    if output.suffix and not output.is_dir():
-        if output.suffix.lower() != ".png":
-            raise LuminaError(f"{output} is no PNG file", hint="pictures are written as .png")
-        if not single:
-            raise LuminaError(
-                f"several pictures do not fit into {output}",
-                hint="--grid puts them into one file, or name a folder",
-            )
-        if not force:
-            refuse_existing(output)
-        refuse_unwritable(output)
-        return output
-    make_folder(output)
-    refuse_unwritable(output / name)
-    return free_path(output / name) if grid else output
-
-
-def _choose_device(requests: list[ImageRequest], footprint: Footprint) -> list[ImageRequest]:
-    """The requests with the device and dtype that will be used."""
-    from lumina.devices import free_memory, pick_device, pick_dtype
-
-    device = pick_device(requests[0].device)
-    dtype = pick_dtype(requests[0].dtype, device)
-    needed = partial(footprint.bytes, bytes_per_number=dtype.itemsize)
-    _refuse_too_large(requests[0].size, needed, free_memory(device))
-    names = {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
-    return [dataclasses.replace(request, **names) for request in requests]
-
-
-def _refuse_too_large(size: str, needed: Callable[[str], int], available: int) -> None:
-    if needed(size) <= available:
-        return
-    largest = size
-    while needed(largest) > available and largest != "16x16":
-        width, height = read_size(largest)
-        largest = "{}x{}".format(*nearest_size(width * 0.9, height * 0.9))
-    raise LuminaError(
-        f"size {size} needs about {needed(size) / 1e9:,.0f} GB of memory,"
-        f" and {available / 1e9:.0f} GB are free",
-        hint=f"the nearest that fits is about {largest}",
-    )
-
-
-def _evaluations(count: int, *, is_guided: bool) -> str:
-    passes = f"pairs, {2 * count} passes" if is_guided else "passes"
-    return f"evaluations: {count} {passes} through the network for each picture"
-
-
-def _title(request: ImageRequest) -> str:
-    if isinstance(request, TextToImage):
-        return request.prompt
-    return f"class {cast(ClassToImage, request).class_label}"
-
-
-def _stem(request: ImageRequest) -> str:
-    return f"{slug(_title(request))}-{request.seed}"
-
-
-def _make(pipeline: "ImagePipeline", request: ImageRequest, preview: Path | None) -> "Image":
+def _make(
+    pipeline: "ImagePipeline", request: ImageRequest, call: Call, preview: Path | None
+) -> "list[Image]":
     import torch
 
-    width, height = read_size(request.size)
-    if isinstance(request, TextToImage):
-        wish = {"prompt": request.prompt, "negative_prompt": request.negative}
+    source = torch.Generator().manual_seed(cast(int, request.seed))
+    arguments = {call.generator: source} | sampling_of(request) | call.arguments
+    if preview is not None:
+        arguments["callback_on_step_end"] = _Preview(preview, stem_of(request))
+    draw = getattr(pipeline, call.method)
+    return draw(**arguments, return_dict=False)[0]
+
+
+def _write_each(job: Job, request: ImageRequest, images: "Sequence[Image]") -> Iterator[Path]:
+    facts = _facts(job) | {
+        "model_hash": job.model_hashes[request.model],
+        "request": dataclasses.asdict(request),
+    }
+    for number, image in enumerate(images, start=1):
+        is_one = len(images) == 1
+        path = job.output
+        if path.is_dir():
+            stem = stem_of(request) if is_one else f"{stem_of(request)}-{number:02}"
+            path = free_path(path / f"{stem}.png")
+        record = facts if is_one else facts | {"picture": number}
+        write_png(path, image, record, force=job.force)
+        yield path
+
+
+def _write_together(job: Job, made: "Sequence[Sequence[Image]]") -> Path:
+    facts = _facts(job) | {
+        "model_hashes": job.model_hashes,
+        "requests": [dataclasses.asdict(request) for request in job.requests],
+    }
+    if job.axes:
+        whole = _tabulate(job, [put_side_by_side(images) for images in made])
     else:
-        wish = {"class_labels": cast(ClassToImage, request).class_label}
-    draw = cast(Callable[..., Any], pipeline)
-    return draw(
-        **wish,
-        width=width,
-        height=height,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance,
-        generator=torch.Generator().manual_seed(cast(int, request.seed)),
-        callback_on_step_end=None if preview is None else _Preview(preview, _stem(request)),
-        return_dict=False,
-    )[0][0]
+        labels = [label for request in job.requests for label in request.labels]
+        whole = make_grid([image for images in made for image in images], labels)
+    write_png(job.output, whole, facts, force=job.force)
+    return job.output
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    return {"version": lumina.__version__, "task": job.task}
+
+
+def _tabulate(job: Job, cells: "Sequence[Image]") -> "Image":
+    """A table for each wish, and for each value of axes after the second."""
+    *row_axes, columns = job.axes[:2]
+    rows = row_axes[0].labels if row_axes else [""]
+    size = len(rows) * len(columns.labels)
+    tables = []
+    for start in range(0, len(cells), size):
+        block = cells[start : start + size]
+        width = len(columns.labels)
+        tables.append(
+            make_table(
+                [block[at : at + width] for at in range(0, size, width)],
+                rows=rows,
+                columns=columns.labels,
+                title=_title(job, start, size),
+            )
+        )
+    return stack(tables)
+
+
+def _title(job: Job, start: int, size: int) -> str:
+    """What all pictures of a table have in common, as far as it is of interest."""
+    request = job.requests[start]
+    varied = {axis.name for axis in job.axes}
+    parts = [] if varied & {"prompt", "prompts"} else [request.title]
+    if "seed" not in varied:
+        parts.append(f"seed {request.seed}")
+    step = size
+    for axis in reversed(job.axes[2:]):
+        parts.append(axis.labels[start // step % len(axis.labels)])
+        step *= len(axis.labels)
+    return ", ".join(parts)
 
 
 class _Preview:
@@ -323,17 +237,24 @@ class _Preview:
         self, pipeline: "ImagePipeline", step: int, timestep: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
         x = tensors["latents"]
-        if self.before is not None:
-            noise_before, noise = _shares_of_noise(pipeline.scheduler)[step : step + 2]
+        if self.before is not None and step > 0:
+            # Some tasks begin on the way, and leave out the first steps.
+            skipped = len(pipeline.scheduler.timesteps) - pipeline.num_timesteps
+            here = step + skipped
+            noise_before, noise = _shares_of_noise(pipeline.scheduler)[here : here + 2]
             if noise == noise_before:  # the first half of a step of second order
                 return tensors
             toward_noise = (x - self.before) / (noise - noise_before)
-            data = pipeline._decode(x - noise * toward_noise)
-            images: Any = pipeline.image_processor.postprocess(data, output_type="pil")
-            path = self.folder / f"{self.stem}-step-{step + 1:03}.png"
-            write_png(path, images[0], {"step": step + 1}, force=True)
+            self._write(pipeline, x - noise * toward_noise, step)
         self.before = x
         return tensors
+
+    def _write(self, pipeline: "ImagePipeline", data: "torch.Tensor", step: int) -> None:
+        images: Any = pipeline._postprocess(pipeline._decode(data.to(pipeline.dtype)), "pil")
+        for number, image in enumerate(images, start=1):
+            part = "" if len(images) == 1 else f"-{number:02}"
+            path = self.folder / f"{self.stem}{part}-step-{step + 1:03}.png"
+            write_png(path, image, {"step": step + 1}, force=True)
 
 
 def _shares_of_noise(scheduler: Any) -> list[float]:

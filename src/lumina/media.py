@@ -5,11 +5,12 @@ import json
 import math
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from lumina.errors import LuminaError
 
@@ -57,15 +58,8 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         LuminaError: If there is no such picture, or it was not made by lumina.
     """
-    try:
-        with Image.open(path) as image:
-            text = getattr(image, "text", {}).get(RECORD_KEY)
-    except UnidentifiedImageError as error:
-        raise LuminaError(f"{path} is not a picture", hint=_FROM_LUMINA) from error
-    except OSError as error:
-        raise LuminaError(
-            f"cannot read {path}: {error.strerror or error}", hint=_FROM_LUMINA
-        ) from error
+    with _opened(path, hint=_FROM_LUMINA) as image:
+        text = getattr(image, "text", {}).get(RECORD_KEY)
     if text is None:
         raise LuminaError(
             f"{path} does not say how it was made",
@@ -75,6 +69,21 @@ def read_record(path: Path) -> dict[str, Any]:
         return json.loads(text)
     except ValueError as error:
         raise LuminaError(f"what {path} says is damaged", hint=_FROM_LUMINA) from error
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture of any format, upright, in red, green and blue; what is transparent turns white.
+
+    Raises:
+        LuminaError: If there is no such file, or it is no picture.
+    """
+    with _opened(path, hint=_ANY_PICTURE) as image:
+        upright = ImageOps.exif_transpose(image)
+        if not upright.has_transparency_data:
+            return upright.convert("RGB")
+        seen = upright.convert("RGBA")
+    white = Image.new("RGBA", seen.size, "white")
+    return Image.alpha_composite(white, seen).convert("RGB")
 
 
 def refuse_existing(path: Path) -> None:
@@ -136,38 +145,132 @@ def make_grid(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.Ima
     """Pictures side by side, each above its label.
 
     Args:
-        images: One or more pictures of one size.
+        images: One or more pictures. Smaller ones are put in the middle of their place.
         labels: What is written below each, as far as the built-in font has the letters.
     """
     columns = _columns(len(images))
-    rows = -(-len(images) // columns)
-    width, height = images[0].size
-    font: Any = ImageFont.load_default(size=max(11, width // 24))
+    width, height = _largest(images)
+    font = _font(width)
     lines = [_wrap(label, font, width - 2 * _MARGIN) for label in labels]
-    line_height = sum(font.getmetrics())
-    cell = height + max(map(len, lines)) * line_height + 2 * _MARGIN
+    cell = height + max(map(len, lines)) * _line_height(font) + 2 * _MARGIN
+    rows = -(-len(images) // columns)
     grid = Image.new("RGB", (columns * (width + _GAP) - _GAP, rows * cell), "white")
-    draw = ImageDraw.Draw(grid)
     for index, (image, label) in enumerate(zip(images, lines, strict=True)):
         row, column = divmod(index, columns)
         left, top = column * (width + _GAP), row * cell
-        grid.paste(image, (left, top))
-        for number, line in enumerate(label):
-            place = (left + _MARGIN, top + height + _MARGIN + number * line_height)
-            draw.text(place, line, fill="black", font=font)
+        _paste(grid, image, (left, top, width, height))
+        _write(grid, label, (left + _MARGIN, top + height + _MARGIN), font)
     return grid
 
 
+def make_table(
+    cells: Sequence[Sequence[Image.Image]],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str = "",
+) -> Image.Image:
+    """Pictures in rows and columns that are labelled.
+
+    Args:
+        cells: The pictures of each row. Smaller ones are put in the middle of their place.
+        rows: What is written to the left of each row. If all are empty, no room is left for it.
+        columns: What is written above each column.
+        title: What is written above all.
+    """
+    width, height = _largest([image for row in cells for image in row])
+    font = _font(width)
+    whole = len(columns) * (width + _GAP) - _GAP
+    heads = [_wrap(label, font, width - 2 * _MARGIN) for label in columns]
+    # The letters of a row are never wider than a picture.
+    sides = [_wrap(label, font, width) for label in rows]
+    left = max((math.ceil(font.getlength(line)) for lines in sides for line in lines), default=0)
+    left += 3 * _MARGIN if left else 0
+    over = _wrap(title, font, left + whole - 2 * _MARGIN)
+    top = len(over) * _line_height(font) + 2 * _MARGIN if over else 0
+    begin = top + max(map(len, heads)) * _line_height(font) + 2 * _MARGIN
+    table = Image.new("RGB", (left + whole, begin + len(rows) * (height + _GAP)), "white")
+    _write(table, over, (_MARGIN, _MARGIN), font)
+    for column, label in enumerate(heads):
+        _write(table, label, (left + column * (width + _GAP) + _MARGIN, top + _MARGIN), font)
+    for row, (images, label) in enumerate(zip(cells, sides, strict=True)):
+        y = begin + row * (height + _GAP)
+        middle = (height - len(label) * _line_height(font)) // 2
+        _write(table, label, (_MARGIN, y + max(0, middle)), font)
+        for column, image in enumerate(images):
+            _paste(table, image, (left + column * (width + _GAP), y, width, height))
+    return table
+
+
+def stack(images: Sequence[Image.Image]) -> Image.Image:
+    """Pictures one above the other."""
+    width, height = max(image.width for image in images), sum(image.height for image in images)
+    whole = Image.new("RGB", (width, height + (len(images) - 1) * _SPACE), "white")
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height + _SPACE
+    return whole
+
+
+def put_side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one height in a row."""
+    width = sum(image.width for image in images) + (len(images) - 1) * _GAP
+    whole = Image.new("RGB", (width, images[0].height), "white")
+    left = 0
+    for image in images:
+        whole.paste(image, (left, 0))
+        left += image.width + _GAP
+    return whole
+
+
 _FROM_LUMINA = "give a picture that `lumina generate` wrote"
+_ANY_PICTURE = "give a picture such as a PNG or JPEG file"
 _GAP = 4
+_SPACE = 12
 _MARGIN = 2
 _LABEL_LINES = 3
+
+
+@contextmanager
+def _opened(path: Path, *, hint: str) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (UnidentifiedImageError, SyntaxError) as error:  # the latter of a damaged PNG
+        raise LuminaError(f"{path} is not a picture", hint=hint) from error
+    except OSError as error:
+        raise LuminaError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
 
 
 def _columns(count: int) -> int:
     """Columns of a grid that is about as wide as high, with few empty places."""
     side = math.sqrt(count)
     return min(range(math.ceil(side), math.ceil(1.5 * side) + 1), key=lambda n: (-count % n, n))
+
+
+def _largest(images: Sequence[Image.Image]) -> tuple[int, int]:
+    return max(image.width for image in images), max(image.height for image in images)
+
+
+def _font(width: int) -> Any:
+    """Letters that can be read on pictures of a width."""
+    return ImageFont.load_default(size=max(11, width // 24))
+
+
+def _line_height(font: Any) -> int:
+    return sum(font.getmetrics())
+
+
+def _paste(whole: Image.Image, image: Image.Image, place: tuple[int, int, int, int]) -> None:
+    left, top, width, height = place
+    whole.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
+
+
+def _write(whole: Image.Image, lines: Sequence[str], place: tuple[int, int], font: Any) -> None:
+    draw, (left, top) = ImageDraw.Draw(whole), place
+    for number, line in enumerate(lines):
+        draw.text((left, top + number * _line_height(font)), line, fill="black", font=font)
 
 
 def _wrap(text: str, font: Any, width: int) -> list[str]:

@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,9 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lumina.errors import LuminaError
-from lumina.requests import setting
+from lumina.settings import setting
 from lumina.training import recipes
+from lumina.training.sharding import ALONE
 from lumina.training.trainer import Run, train
+
+
+class Points(NamedTuple):
+    values: torch.Tensor
 
 
 class Regression:
@@ -24,14 +30,29 @@ class Regression:
         self.recipe = recipe
         self.module = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 1))
 
-    def batch(self, step):
+    def to(self, device):
+        self.module.to(device)
+
+    def batch(self, number, share):
         time.sleep(self.recipe.pause)
-        return torch.randn(16, 3, generator=torch.Generator().manual_seed(step))
+        generator = torch.Generator().manual_seed(number)
+        return share.take(Points(torch.randn(self.recipe.batch_size, 3, generator=generator)))
+
+    def validate(self):
+        generator = torch.Generator().manual_seed(2**40)
+        points = torch.randn(64, 3, generator=generator)
+        with torch.no_grad():
+            return {"validation": self.error(points).item()}
+
+    def error(self, points):
+        return (self.module(points) - points.prod(1, keepdim=True)).square().mean()
 
     def loss(self, batch, step):
         if step == self.recipe.breaks_at:
-            return self.module(batch).sum() * float("nan"), {}
-        return (self.module(batch) - batch.prod(1, keepdim=True)).square().mean(), {}
+            return self.error(batch.values) * float("nan"), {}
+        if step == self.recipe.leaps_at:
+            return self.error(batch.values) * 1e6, {}
+        return self.error(batch.values), {}
 
     def preview(self, folder, step):
         (folder / f"preview-{step}").touch()
@@ -45,6 +66,7 @@ class Regression:
 class RegressionRecipe(recipes.Recipe):
     pause: float = setting(0.0, "seconds to wait for a batch")
     breaks_at: int = setting(-1, "step at which the loss is not a number")
+    leaps_at: int = setting(-1, "step at which the gradient is a million times as large")
 
     def make_objective(self):
         return Regression(self)
@@ -57,6 +79,7 @@ def _known_task(monkeypatch):
 
 def recipe(out, **settings):
     defaults = {"steps": 12, "warmup": 2, "save_minutes": 0.0, "preview_every": 5, "log_every": 4}
+    defaults |= {"batch_size": 16, "device": "cpu"}
     return RegressionRecipe(out=str(out), **defaults | settings)
 
 
@@ -73,7 +96,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, precision):
     Path(halted.out).mkdir()
     run = Run(halted, halted.make_objective())
     for step in range(5):
-        run.update(run.objective.batch(step), step)
+        run.update([run.objective.batch(step, ALONE)], step)
         run.step = step + 1
     run.save()
     resumed = train(halted)
@@ -92,7 +115,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits_and_log(tmp_path):
     )
     command = [sys.executable, "-c", script, str(killed), str(Path(__file__).parent)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not (killed / "state.pt").exists():
+    while not list(killed.glob("states/step-*/run.json")):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -112,31 +135,96 @@ def test_a_changed_recipe_does_not_resume_and_says_what_differs(tmp_path):
         train(recipe(tmp_path, learning_rate=0.5))
 
 
+def latest(out):
+    return sorted(out.glob("states/step-*/run.json"))[-1]
+
+
 def test_a_run_resumes_after_the_library_gained_a_setting(tmp_path):
     train(recipe(tmp_path))
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    settings = json.loads(state["recipe"])
+    facts = json.loads(latest(tmp_path).read_text())
+    settings = json.loads(facts["recipe"])
     del settings["precision"]
-    torch.save(state | {"recipe": json.dumps(settings)}, tmp_path / "state.pt")
+    latest(tmp_path).write_text(json.dumps(facts | {"recipe": json.dumps(settings)}))
     train(recipe(tmp_path))
     with pytest.raises(LuminaError, match="precision"):
         train(recipe(tmp_path, precision="bf16"))
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_before_the_weights_change(tmp_path):
-    with pytest.raises(LuminaError, match="step 7"):
-        train(recipe(tmp_path, breaks_at=7))
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert state["step"] == 7
-    assert all(weight.isfinite().all() for weight in state["module"].values())
+@pytest.mark.parametrize("trouble", [{"breaks_at": 7}, {"leaps_at": 30, "spike": 50.0}])
+def test_a_step_that_would_do_harm_stops_the_run_at_the_last_good_state(tmp_path, trouble):
+    step = max(trouble.get("breaks_at", 0), trouble.get("leaps_at", 0))
+    with pytest.raises(LuminaError, match=f"at step {step}") as told:
+        train(recipe(tmp_path, steps=40, **trouble))
+    assert json.loads(latest(tmp_path).read_text())["step"] == step
+    assert latest(tmp_path).parent.name in told.value.hint
+
+
+def test_a_leap_is_no_trouble_where_it_is_not_watched(tmp_path):
+    train(recipe(tmp_path, steps=40, leaps_at=30))
 
 
 def test_the_exported_weights_are_the_average_over_steps(tmp_path):
-    exported = weights(train(recipe(tmp_path)))
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    for name, average in zip(state["module"], state["average"], strict=True):
-        torch.testing.assert_close(exported[name], average)
-        assert not torch.equal(exported[name], state["module"][name]), name
+    settings = recipe(tmp_path, ema=0.9)
+    tmp_path.mkdir(exist_ok=True)
+    run = Run(settings, settings.make_objective())
+    average = {name: weight.detach().clone() for name, weight in run.weights.items()}
+    for step in range(6):
+        run.update([run.objective.batch(step, ALONE)], step)
+        memory = min(0.9, (1 + step) / (10 + step))
+        for name, weight in run.weights.items():
+            average[name] = average[name].lerp(weight.detach(), 1 - memory)
+    exported = weights(run.export())
+    for name, expected in average.items():
+        torch.testing.assert_close(exported[name], expected)
+        assert not torch.equal(exported[name], run.weights[name]), name
+
+
+def test_gradients_of_several_batches_are_those_of_one_as_large(tmp_path):
+    class Large(Regression):
+        def batch(self, number, share):
+            parts = [super(Large, self).batch(2 * number + part, share) for part in (0, 1)]
+            return Points(torch.cat([part.values for part in parts]))
+
+    settings = recipe(tmp_path, accumulate=2, matrix_optimizer="adamw")
+    torch.manual_seed(0)
+    run = Run(settings, Regression(settings))
+    torch.manual_seed(0)
+    large = Run(recipe(tmp_path, matrix_optimizer="adamw"), Large(settings))
+    for step in range(3):
+        run.update([run.objective.batch(2 * step + part, ALONE) for part in (0, 1)], step)
+        large.update([large.objective.batch(step, ALONE)], step)
+    for name, weight in run.weights.items():
+        torch.testing.assert_close(weight, large.weights[name], atol=1e-5, rtol=1e-4)
+
+
+def test_half_precision_scales_its_loss_and_learns(tmp_path):
+    train(recipe(tmp_path, precision="fp16", steps=40, validate_every=20))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    found = [line["validation"] for line in lines if "validation" in line]
+    assert len(found) == 2
+    assert found[1] < found[0]
+
+
+def test_old_states_go_and_those_to_keep_stay(tmp_path):
+    train(recipe(tmp_path, keep_states=2, keep_every=5))
+    steps = [json.loads(p.read_text())["step"] for p in sorted(tmp_path.glob("states/*/run.json"))]
+    assert steps == [5, 10, 11, 12]
+
+
+def test_a_full_disk_leaves_the_last_state_as_good_as_it_was(tmp_path, monkeypatch):
+    settings = recipe(tmp_path)
+    run = Run(settings, settings.make_objective())
+    run.save()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.distributed.checkpoint.save", full)
+    run.step = 1
+    with pytest.raises(LuminaError, match="No space left") as told:
+        run.save()
+    assert "step-00000000" in told.value.hint
+    assert [path.name for path in (tmp_path / "states").iterdir()] == ["step-00000000"]
 
 
 def test_a_run_tells_what_made_its_weights(tmp_path):

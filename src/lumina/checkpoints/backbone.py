@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lumina.backbones.transformer import FlowTransformer
 from lumina.backbones.sharing import are_equal
+from lumina.backbones.transformer import FlowTransformer
 from lumina.checkpoints.folder import read_config
 from lumina.checkpoints.headers import AGAIN
 from lumina.checkpoints.keys import is_copy

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from lumina.backbones.transformer import FlowTransformer
 from lumina.backbones.sharing import are_equal
+from lumina.backbones.transformer import FlowTransformer
 from lumina.checkpoints.headers import AGAIN
 from lumina.checkpoints.keys import is_copy, original_names, to_original
 from lumina.checkpoints.network import ARGUMENTS, CONFIG, find_network

@@ -1,8 +1,8 @@
 """Networks of the family, by the names that configurations give them."""
 
-from lumina.backbones.transformer import FlowTransformer
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
+from lumina.backbones.transformer import FlowTransformer
 
 KINDS: dict[str, type[FlowTransformer]] = {
     "FlagDiT": FlagDiT,

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumina.errors import LuminaError
+from lumina.requests import check_increasing
 
 SIGMOID = {"middle": 0.6, "start_slope": 6.0, "end_slope": 20.0}
 """The constants of Lumina-Next, arXiv:2406.18583, section 2.4."""
@@ -82,12 +83,7 @@ def check_times(times: Sequence[float]) -> Float[Tensor, " points"]:
     Raises:
         LuminaError: If there are fewer than two, they do not increase or leave [0, 1].
     """
-    if len(times) < 2 or any(not 0 <= time <= 1 for time in times):
-        raise LuminaError(
-            f"the times are {list(times)}", hint="give two or more in [0, 1], such as 0, 0.3, 1"
-        )
-    if any(end <= start for start, end in zip(times, times[1:], strict=False)):
-        raise LuminaError(f"the times {list(times)} do not increase", hint="sort them")
+    check_increasing(times)
     return torch.tensor(times)
 
 

@@ -8,16 +8,24 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from lumina.backbones.transformer import FlowTransformer
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
+from lumina.backbones.transformer import FlowTransformer
 from lumina.catalog import AUTOENCODERS, TEXT_ENCODERS, find_part
 from lumina.checkpoints.folder import read_index, variant_of
 from lumina.errors import LuminaError, UnknownNameError
+from lumina.pipelines.anagram import LuminaAnagramPipeline
 from lumina.pipelines.class_to_image import LuminaClassPipeline
+from lumina.pipelines.compose import LuminaComposePipeline
+from lumina.pipelines.image_to_image import LuminaImg2ImgPipeline
 from lumina.pipelines.images import ImagePipeline
+from lumina.pipelines.inpaint import LuminaInpaintPipeline
+from lumina.pipelines.interpolate import LuminaInterpolationPipeline
 from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
+from lumina.pipelines.panorama import LuminaPanoramaPipeline
+from lumina.pipelines.rewrite import LuminaRewritePipeline
 from lumina.pipelines.text_to_image import LuminaPipeline
+from lumina.pipelines.upscale import LuminaUpscalePipeline
 from lumina.requests import PRESETS
 
 KINDS: dict[str, type[ImagePipeline]] = {
@@ -26,6 +34,14 @@ KINDS: dict[str, type[ImagePipeline]] = {
     "OriginalLuminaPipeline": OriginalLuminaPipeline,
     "LuminaFlagPipeline": LuminaFlagPipeline,
     "LuminaClassPipeline": LuminaClassPipeline,
+    "LuminaComposePipeline": LuminaComposePipeline,
+    "LuminaUpscalePipeline": LuminaUpscalePipeline,
+    "LuminaPanoramaPipeline": LuminaPanoramaPipeline,
+    "LuminaInterpolationPipeline": LuminaInterpolationPipeline,
+    "LuminaAnagramPipeline": LuminaAnagramPipeline,
+    "LuminaImg2ImgPipeline": LuminaImg2ImgPipeline,
+    "LuminaInpaintPipeline": LuminaInpaintPipeline,
+    "LuminaRewritePipeline": LuminaRewritePipeline,
 }
 """Our class for each that an index may name."""
 

@@ -16,8 +16,10 @@ from torch import Tensor
 from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.flow.guidance import Guidance
 from lumina.flow.sample import begin_steps, flow_times, step_options
+from lumina.pipelines.pictures import steps_to_skip
+from lumina.pipelines.tiling import disable_tiling, enable_tiling
 from lumina.requests import SIZE_MULTIPLE
-from lumina.types import VelocityAt
+from lumina.types import Size, VelocityAt
 
 
 class Evaluations(NamedTuple):
@@ -123,13 +125,19 @@ class ImagePipeline(DiffusionPipeline):
         """Decode all pictures at once."""
         self.vae.disable_slicing()
 
-    def enable_vae_tiling(self) -> None:
-        """Decode large pictures in overlapping tiles, in less memory."""
-        self.vae.enable_tiling()
+    def enable_vae_tiling(self, memory_gb: float | None = None) -> None:
+        """Decode and encode large pictures in tiles, which takes less memory and more time.
+
+        Args:
+            memory_gb: Memory to get by with, beside weights and the picture. What takes no more
+                is decoded whole. None: what is larger than the autoencoder was trained for is
+                tiled, in about a fifth of the memory.
+        """
+        enable_tiling(self.vae, memory_gb=memory_gb)
 
     def disable_vae_tiling(self) -> None:
         """Decode each picture whole."""
-        self.vae.disable_tiling()
+        disable_tiling(self.vae)
 
     def prepare_latents(
         self,
@@ -231,6 +239,15 @@ class ImagePipeline(DiffusionPipeline):
         )
         self._num_timesteps = len(timesteps)
         return timesteps
+
+    def _begin_late(
+        self, steps: int, size: Size, sigmas: list[float] | None, strength: float
+    ) -> Num[Tensor, " s"]:
+        """Make the scheduler ready for the last steps of a sample, a share of all of them."""
+        device = self._execution_device
+        all_steps = self._begin(steps, *size, device, sigmas)
+        skip = steps_to_skip(len(all_steps) // getattr(self.scheduler, "order", 1), strength)
+        return self._begin(steps, *size, device, sigmas, skip=skip)
 
     def _postprocess(
         self, pixels: Float[Tensor, "b 3 height width"], output_type: str | None

@@ -1,5 +1,6 @@
 """What all pipelines of text share: prompts, their velocity, and how a picture begins and ends."""
 
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lumina.backbones.transformer import FlowTransformer
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
+from lumina.backbones.transformer import FlowTransformer
 from lumina.encoders.cleaning import clean_caption as cleaned
 from lumina.encoders.text import (
     FEATURE_LAYER,
@@ -36,6 +37,7 @@ from lumina.types import Size
 
 _OURS = (NextDiT.__module__, NextDiT.__name__)
 _PUBLISHED = ("diffusers", LuminaNextDiT2DModel.__name__)
+_PARTS = ("transformer", "scheduler", "vae", "text_encoder", "tokenizer")
 _DEFAULTS = {"text_layer": FEATURE_LAYER, "prompt_template": PLACE, "preset": None}
 
 
@@ -123,6 +125,22 @@ class TextPipeline(ImagePipeline, LoraMixin):
             dtype=dtype or torch_dtype,
             parts=parts,
         )
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
+        """Make a pipeline of another task from the parts of one, which both share.
+
+        Args:
+            pipeline: Any pipeline of text, diffusers' own included.
+            kwargs: Other parts or settings; `dtype` turns the parts of both into it. (Where it is
+                left out, diffusers' method turns them into float32, and this one into nothing.)
+        """
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+        known = {**pipeline.config, **pipeline.components}
+        names = inspect.signature(cls.__init__).parameters
+        shared = {name: known[name] for name in names if known.get(name) is not None}
+        made = cls(**{**dict.fromkeys(_PARTS), **shared, **kwargs})
+        return made if dtype is None else made.to(dtype)
 
     @classmethod
     def extract_init_dict(
@@ -344,7 +362,24 @@ class TextPipeline(ImagePipeline, LoraMixin):
         self, x: Float[Tensor, "b c rows cols"], *, output_type: str | None, return_dict: bool
     ) -> ImagePipelineOutput | tuple:
         """Decode latents into what a call returns."""
-        images = x if output_type == "latent" else self._postprocess(self._decode(x), output_type)
+        if output_type == "latent":
+            return self._hand_over(x, return_dict=return_dict)
+        return self._finish_pixels(
+            self._decode(x), output_type=output_type, return_dict=return_dict
+        )
+
+    def _finish_pixels(
+        self,
+        pixels: Float[Tensor, "b 3 height width"],
+        *,
+        output_type: str | None,
+        return_dict: bool,
+    ) -> ImagePipelineOutput | tuple:
+        """Turn pixels from -1 to 1 into what a call returns."""
+        images = self._postprocess(pixels, output_type)
+        return self._hand_over(images, return_dict=return_dict)
+
+    def _hand_over(self, images: Any, *, return_dict: bool) -> ImagePipelineOutput | tuple:
         self.maybe_free_model_hooks()
         # Diffusers allows for lists and arrays alone, and puts tensors there as well.
         return ImagePipelineOutput(images=cast(Any, images)) if return_dict else (images,)

@@ -20,6 +20,7 @@ from transformers import GemmaConfig, GemmaModel, PreTrainedTokenizerFast
 from lumina.encoders.cleaning import clean_caption
 from lumina.encoders.text import FEATURE_LAYER
 from lumina.training.recipes import AlignmentRecipe
+from lumina.training.sharding import ALONE, Share
 from lumina.worlds.captions import BACKGROUND, PLACES, RELATIONS, Brief, draw_brief, write
 from lumina.worlds.drawings import PALETTE, reference
 from lumina.worlds.vocabulary import LANGUAGES, choose_things, names, on_white
@@ -106,13 +107,13 @@ class AlignmentObjective:
         for weight in self.last_layer:  # pipelines read what enters it
             weight.requires_grad_(False)
 
-    def batch(self, step: int) -> Captions:
+    def batch(self, number: int, share: Share = ALONE) -> Captions:
         """Random captions; three steps of four take names alone, which are short."""
-        rng = np.random.default_rng((self.recipe.seed, 2, step))
-        is_short = step % 4 != 0
+        rng = np.random.default_rng((self.recipe.seed, 2, number))
+        is_short = number % 4 != 0
         briefs = [self._brief(rng, is_short) for _ in range(self.recipe.batch_size)]
         texts = [self._caption(brief, rng) for brief in briefs]
-        return self._pack(briefs, texts)
+        return share.take(self._pack(briefs, texts))
 
     def loss(self, batch: Captions, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropies of the classes, and the squared error of the looks."""
@@ -134,6 +135,14 @@ class AlignmentObjective:
         figures: dict[str, float] = {name: value.item() for name, value in losses.items()}
         figures["top1"] = (guesses[:, 0].argmax(-1) == first).float().mean().item()
         return cast(Tensor, sum(losses.values())), figures
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights, and what else the loss needs."""
+        self.module.to(device)
+
+    def validate(self) -> dict[str, float]:
+        """Nothing: the previews show how far the run is."""
+        return {}
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lumina.training.recipes import AutoencoderRecipe
+from lumina.training.sharding import ALONE, Share
 from lumina.worlds.drawings import PALETTE, fit, sprite
 from lumina.worlds.vocabulary import choose_things
 
@@ -67,11 +68,11 @@ class AutoencoderObjective:
         # A fixed draw of drawings outside the vocabulary, for the preview only.
         self.unseen = self.others[:: max(1, len(self.others) // 16)][:16]
 
-    def batch(self, step: int) -> Crops:
+    def batch(self, number: int, share: Share = ALONE) -> Crops:
         """Random crops of scenes, every pixel of them near a drawing."""
-        rng = np.random.default_rng((self.recipe.seed, 1, step))
+        rng = np.random.default_rng((self.recipe.seed, 1, number))
         crops = [self._crop(rng) for _ in range(self.recipe.batch_size)]
-        return Crops(to_pixels(crops))
+        return share.take(Crops(to_pixels(crops)))
 
     def loss(self, batch: Crops, step: int) -> tuple[Tensor, dict[str, float]]:
         """Error of the reconstruction, with the latents kept spread and smooth."""
@@ -92,6 +93,14 @@ class AutoencoderObjective:
             loss = loss + recipe.smoothness * smooth
             figures["smooth"] = smooth.item()
         return loss, figures
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights, and what else the loss needs."""
+        cast(Any, self.module).to(device)
+
+    def validate(self) -> dict[str, float]:
+        """Nothing: the previews show how far the run is."""
+        return {}
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:

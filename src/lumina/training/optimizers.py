@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lumina.training.sharding import shared_like, whole
+
 # Coefficients of the quintic Newton-Schulz iteration and the number of rounds.
 # Source: Keller Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -47,7 +49,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._update(weight, weight.grad.float(), group)
+                    exact = torch.promote_types(weight.dtype, torch.float32)
+                    self._update(weight, weight.grad.to(exact), group)
 
     def _update(self, weight: nn.Parameter, gradient: Tensor, group: dict) -> None:
         state = self.state[weight]
@@ -57,8 +60,9 @@ class Muon(torch.optim.Optimizer):
         blend = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
         scale = MATCH_ADAMW * math.sqrt(max(blend.shape))
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        update = orthogonalize(blend.to(self.dtype)).to(weight.dtype)
-        weight.add_(update.view_as(weight), alpha=-group["lr"] * scale)
+        # Where processes share the matrix, each makes all of it orthogonal and takes its part.
+        update = orthogonalize(whole(blend).to(self.dtype)).to(weight.dtype)
+        weight.add_(shared_like(update.view(weight.shape), weight), alpha=-group["lr"] * scale)
 
 
 def orthogonalize(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.requests import setting
+from lumina.settings import setting
 
 if TYPE_CHECKING:
     from lumina.training.trainer import Objective
@@ -18,7 +18,19 @@ MADE_BY = "training.json"
 """File beside weights that says which run made them."""
 
 # Settings that a run may change between a stop and a resume.
-CHANGEABLE = {"out", "log_every", "preview_every", "save_minutes"}
+CHANGEABLE = {
+    "out",
+    "device",
+    "log_every",
+    "preview_every",
+    "validate_every",
+    "save_minutes",
+    "keep_states",
+    "keep_every",
+    "replicas",
+    "checkpoint_activations",
+    "tensorboard",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +40,9 @@ class Recipe:
     out: str = setting("", "folder of the run")
     seed: int = setting(0, "seed of weights, data and noise", ge=0)
     steps: int = setting(1000, "optimizer steps", ge=1)
-    batch_size: int = setting(64, "samples in a step (of the usual size)", ge=1)
+    batch_size: int = setting(64, "samples in a batch (of the usual size)", ge=1)
+    accumulate: int = setting(1, "batches in a step", ge=1)
+    device: str = setting("auto", "where to compute: cpu, cuda, cuda:1, mps")
     learning_rate: float = setting(2e-3, "peak learning rate", ge=0)
     adam_scale: float = setting(1.0, "learning rate of AdamW relative to that of Muon", ge=0)
     matrix_optimizer: str = setting(
@@ -38,13 +52,27 @@ class Recipe:
     warmup: int = setting(100, "steps of linear warm-up", ge=0)
     decay: float = setting(0.3, "share of the run in which the rate falls to 0", ge=0, le=1)
     precision: str = setting(
-        "fp32", "of the products of matrices; weights are fp32", choices=("fp32", "bf16")
+        "fp32", "of the products of matrices; weights are fp32", choices=("fp32", "bf16", "fp16")
     )
     clip: float = setting(1.0, "largest norm of the gradient", ge=0)
+    spike: float = setting(
+        0.0, "stop where the gradient has this many times its usual norm; 0 never does", ge=0
+    )
+    checkpoint_activations: bool = setting(
+        False, "compute each block again for its gradient, in less memory"
+    )
+    compile: bool = setting(False, "compile the blocks")
+    replicas: int = setting(
+        1, "groups of processes that hold all weights each; 1 spreads them over all", ge=1
+    )
     ema: float = setting(0.999, "memory of the average of the weights", ge=0, le=1)
     log_every: int = setting(50, "steps between lines of progress", ge=1)
     preview_every: int = setting(1000, "steps between preview pictures", ge=1)
+    validate_every: int = setting(0, "steps between measurements on unseen data; 0: none", ge=0)
     save_minutes: float = setting(5.0, "minutes between saved states", ge=0)
+    keep_states: int = setting(2, "how many of the latest states stay", ge=1)
+    keep_every: int = setting(0, "steps whose multiples stay for good; 0: none", ge=0)
+    tensorboard: bool = setting(False, "write a log that TensorBoard reads")
 
     def make_objective(self) -> "Objective":
         """What this run trains."""
@@ -139,10 +167,32 @@ class FlowRecipe(Recipe):
         return FlowObjective(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShapesRecipe(Recipe):
+    """Train a small Next-DiT on pictures of one shape, to see what larger canvases do to it."""
+
+    start_from: str = setting("", "folder of a run whose weights to start from")
+    side: int = setting(64, "side of the pictures in pixels", ge=16)
+    patch: int = setting(2, "side of the patch of a token in pixels", ge=1)
+    width: int = setting(96, "width of the network", ge=8)
+    depth: int = setting(4, "blocks", ge=1)
+    heads: int = setting(2, "attention heads", ge=1)
+    rope_theta: float = setting(100.0, "how much slower the slowest rotation is", ge=1)
+    class_dropout: float = setting(0.1, "share of pictures whose class is not told", ge=0, le=1)
+    time_shift: float = setting(2.0, "above 1 draws more training times near noise", ge=0)
+
+    def make_objective(self) -> "Objective":
+        """A flow over the pixels of shapes."""
+        from lumina.training.shapes import ShapesObjective
+
+        return ShapesObjective(self)
+
+
 TASKS: dict[str, type[Recipe]] = {
     "autoencoder": AutoencoderRecipe,
     "alignment": AlignmentRecipe,
     "flow": FlowRecipe,
+    "shapes": ShapesRecipe,
 }
 
 

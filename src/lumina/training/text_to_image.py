@@ -26,6 +26,7 @@ from lumina.requests import read_size
 from lumina.training.alignment import draw_caption
 from lumina.training.autoencoder import to_pixels
 from lumina.training.recipes import MADE_BY, FlowRecipe
+from lumina.training.sharding import ALONE, Share
 from lumina.types import Size
 from lumina.worlds.captions import Brief, draw_brief, stage
 from lumina.worlds.drawings import paint
@@ -35,6 +36,7 @@ from lumina.worlds.vocabulary import choose_things
 USUAL_SIDE = 16  # latents of the pictures that positions and attention are made for
 USUAL_PIXELS = 128 * 128
 ENCODED_AT_ONCE = 32
+UNSEEN_SCENES = 64  # that validation is made of
 PREVIEW_STEPS = 15
 PREVIEW_PROMPTS = (
     "a red apple",
@@ -102,17 +104,18 @@ class FlowObjective:
         self.scenes |= _share(recipe.scenes, self.sizes)
         self.briefs = {size: self._draw_briefs(size) for size in self.scenes}
         self.latents = {size: self._encode(size) for size in self.scenes}
+        self._unseen: Latents | None = None
 
-    def batch(self, step: int) -> Latents:
+    def batch(self, number: int, share: Share = ALONE) -> Latents:
         """Latents of one size with fresh captions, noise and times.
 
-        Small pictures come in larger batches, so that every step has about as many tokens.
+        Small pictures come in larger batches, so that every batch has about as many tokens.
         """
         recipe = self.recipe
-        rng = np.random.default_rng((recipe.seed, 3, step))
-        is_early = step < recipe.early_share * recipe.steps
+        rng = np.random.default_rng((recipe.seed, 3, number))
+        is_early = number < recipe.early_share * recipe.steps
         sizes = self.early_sizes if is_early else self.sizes
-        size = sizes[step % len(sizes)]
+        size = sizes[number % len(sizes)]
         count = recipe.batch_size * USUAL_PIXELS // (size.width * size.height)
         chosen = rng.integers(self.scenes[size], size=count)
         captions = [self._caption(size, int(index), rng) for index in chosen]
@@ -124,7 +127,9 @@ class FlowObjective:
         noise = torch.randn(data.shape, generator=generator)
         times = torch.rand(len(data), generator=generator)
         times = times / (times + recipe.time_shift * (1 - times))
-        return Latents(data, noise, times, tokens["input_ids"], tokens["attention_mask"])
+        return share.take(
+            Latents(data, noise, times, tokens["input_ids"], tokens["attention_mask"])
+        )
 
     def loss(self, batch: Latents, step: int) -> tuple[Tensor, dict[str, float]]:
         """Mean squared error of the velocity."""
@@ -139,6 +144,20 @@ class FlowObjective:
         errors = flow_loss(velocity, batch.noise, batch.data, batch.times)
         figures: dict[str, float] = {"samples": len(batch.data), "tokens": self._tokens(rows, cols)}
         return errors.mean(), figures
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights, and what else the loss needs."""
+        for model in (self.module, self.text_encoder, self.vae):
+            cast(Any, model).to(device)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss on scenes that no step sees, with noise and times that are always the same."""
+        if self._unseen is None:
+            self._unseen = self._make_unseen()
+        device = next(self.module.parameters()).device
+        batch = Latents(*(part.to(device) for part in self._unseen))
+        return {"validation": self.loss(batch, 0)[0].item()}
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
@@ -210,6 +229,21 @@ class FlowObjective:
         pairs = self.recipe.pairs
         return [draw_brief(rng, self.things, pairs=pairs) for _ in range(self.scenes[size])]
 
+    def _make_unseen(self) -> Latents:
+        size = self.sizes[0]
+        rng = np.random.default_rng((self.recipe.seed, 8, *size))
+        briefs = [
+            draw_brief(rng, self.things, pairs=self.recipe.pairs) for _ in range(UNSEEN_SCENES)
+        ]
+        data = self._encode_scenes(briefs, size, rng).float()
+        captions = [draw_caption(brief, rng, foreign=self.recipe.foreign) for brief in briefs]
+        tokens = self.tokenizer(
+            captions, padding=True, pad_to_multiple_of=TOKENS_MULTIPLE, return_tensors="pt"
+        )
+        noise = torch.randn(data.shape, generator=torch.Generator().manual_seed(self.recipe.seed))
+        times = (torch.arange(len(data)) + 0.5) / len(data)
+        return Latents(data, noise, times, tokens["input_ids"], tokens["attention_mask"])
+
     @torch.no_grad()
     def _encode(self, size: Size) -> Float[Tensor, "n c rows cols"]:
         """Latents of all scenes of a size, kept in the run's folder."""
@@ -223,17 +257,22 @@ class FlowObjective:
         if path.exists():
             return load_file(path)["latents"]
         rng = np.random.default_rng((self.recipe.seed, 5, *size))
-        parts = []
-        for start in range(0, self.scenes[size], ENCODED_AT_ONCE):
-            briefs = self.briefs[size][start : start + ENCODED_AT_ONCE]
-            pictures = [np.asarray(paint(stage(brief, rng), size)) for brief in briefs]
-            pixels = to_pixels(pictures)
-            parts.append(self.vae.encode(pixels).latent_dist.mean.half())
-        latents = torch.cat(parts).contiguous()
+        latents = self._encode_scenes(self.briefs[size], size, rng)
         partial = path.with_suffix(".partial")
         save_file({"latents": latents}, partial)
         partial.replace(path)
         return latents
+
+    @torch.no_grad()
+    def _encode_scenes(
+        self, briefs: list[Brief], size: Size, rng: np.random.Generator
+    ) -> Float[Tensor, "n c rows cols"]:
+        parts = []
+        for start in range(0, len(briefs), ENCODED_AT_ONCE):
+            some = briefs[start : start + ENCODED_AT_ONCE]
+            pixels = to_pixels([np.asarray(paint(stage(brief, rng), size)) for brief in some])
+            parts.append(self.vae.encode(pixels.to(self.vae.device)).latent_dist.mean.half().cpu())
+        return torch.cat(parts).contiguous()
 
 
 def _read_as_float32(config: Path) -> None:

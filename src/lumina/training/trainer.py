@@ -1,43 +1,70 @@
 """The training loop: optimize, average, log, save and resume, whatever is trained."""
 
+import copy
 import json
 import os
 import platform
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 
+from lumina.devices import pick_device
 from lumina.errors import LuminaError
+from lumina.training.checkpointing import Checkpoints
+from lumina.training.guard import Guard
+from lumina.training.metering import PASSES, Meter, matmul_peak
 from lumina.training.optimizers import make_optimizers, rate_factor
 from lumina.training.recipes import MADE_BY, Recipe
+from lumina.training.reporting import METRICS, Reporter, keep_lines
+from lumina.training.sharding import (
+    Share,
+    mean_over_processes,
+    own_share,
+    processes,
+    shard,
+    whole,
+)
 
-STATE = "state.pt"
-METRICS = "metrics.jsonl"
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+STATES = "states"
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @runtime_checkable
 class Objective(Protocol):
     """What is trained, on which data, and against which loss."""
 
-    @property
-    def module(self) -> nn.Module:
-        """What holds the weights."""
+    module: Any
+    """What holds the weights: an `nn.Module`."""
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights, and what else the loss needs."""
         ...
 
-    def batch(self, step: int) -> Any:
-        """Data of one step; the same step gives the same data."""
+    def batch(self, number: int, share: Share) -> Any:
+        """A process's share of one batch; the same number gives the same data."""
         ...
 
     def loss(self, batch: Any, step: int) -> tuple[Tensor, dict[str, float]]:
         """Loss to minimize, and figures for the log."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Figures on data, noise and times that are fixed and never trained on. May be empty."""
         ...
 
     def preview(self, folder: Path, step: int) -> None:
@@ -57,152 +84,264 @@ def train(recipe: Recipe) -> Path:
     """
     out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)
+    device = pick_device(recipe.device)
     torch.manual_seed(recipe.seed)
-    run = Run(recipe, recipe.make_objective())
-    run.resume()
-    run.go()
-    return run.export()
+    with processes(device):
+        run = Run(recipe, recipe.make_objective(), device)
+        run.resume()
+        run.go()
+        return run.export()
 
 
 class Run:
     """State of one training run."""
 
-    def __init__(self, recipe: Recipe, objective: Objective):
+    def __init__(self, recipe: Recipe, objective: Objective, device: torch.device | None = None):
         self.recipe = recipe
         self.objective = objective
+        self.device = torch.device("cpu") if device is None else device
         self.out = Path(recipe.out)
+        self.share = own_share()
         self.step = 0
         self.seconds = 0.0
+        objective.to(self.device)
+        module = objective.module
+        if recipe.checkpoint_activations:
+            module.enable_gradient_checkpointing()
+        self.plain = None
+        if self.share.count > 1:
+            self.plain = copy.deepcopy(module).cpu() if self.is_first else None
+            shard(module, self.device, replicas=recipe.replicas)
+        if recipe.compile:
+            module.compile_repeated_blocks()
+        dtype = PRECISIONS[recipe.precision]
+        self.dtype = dtype
         self.optimizers = make_optimizers(
-            objective.module,
+            module,
             learning_rate=recipe.learning_rate,
             matrix_optimizer=recipe.matrix_optimizer,
             weight_decay=recipe.weight_decay,
             adam_scale=recipe.adam_scale,
-            dtype=PRECISIONS[recipe.precision],
+            dtype=torch.bfloat16 if dtype == torch.bfloat16 else torch.float32,
         )
         self.peaks = [group["lr"] for o in self.optimizers for group in o.param_groups]
-        self.weights = [w for w in objective.module.parameters() if w.requires_grad]
-        self.average = [w.detach().clone() for w in self.weights]
+        # An average has the name of its weight, so that a state does not depend on their order.
+        self.weights = {n: w for n, w in module.named_parameters() if w.requires_grad}
+        self.average = {name: w.detach().clone() for name, w in self.weights.items()}
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self.checkpoints = Checkpoints(
+            self.out / STATES, keep=recipe.keep_states, keep_every=recipe.keep_every
+        )
+        self.guard = Guard(recipe.spike)
+        self.meter = Meter()
 
     def go(self) -> None:
         """Train until the last step, saving on the way; Ctrl-C saves and stops."""
         recipe = self.recipe
         stopping = _StopSignal()
+        reporter = None
+        if self.is_first:
+            peak = matmul_peak(self.device, self.dtype)
+            reporter = Reporter(self.out, recipe, step=self.step, peak=peak)
         saved = time.monotonic()
-        began, began_step = time.monotonic(), self.step
-        for step, batch in _prefetch(self.objective, range(self.step, recipe.steps)):
+        for step, batches in self._prefetch(range(self.step, recipe.steps)):
             tick = time.monotonic()
-            figures = self.update(batch, step)
+            figures = self.update(batches, step)
             self.step = step + 1
             self.seconds += time.monotonic() - tick
-            rate = recipe.batch_size * (self.step - began_step) / (time.monotonic() - began)
-            self._log({"step": self.step, **figures, "samples_per_second": round(rate, 2)})
             is_last = self.step == recipe.steps
-            if self.step % recipe.preview_every == 0 or is_last:
+            if recipe.validate_every and (is_last or self.step % recipe.validate_every == 0):
                 with self.averaged():
-                    self.objective.preview(self.out, self.step)
-            if is_last or stopping or time.monotonic() - saved > 60 * recipe.save_minutes:
+                    figures |= self.objective.validate()
+            if reporter is not None:
+                operations = PASSES * recipe.accumulate * self.meter.forward
+                reporter.report(self.step, figures, operations=operations)
+            if is_last or self.step % recipe.preview_every == 0:
+                self._preview()
+            due = time.monotonic() - saved > 60 * recipe.save_minutes
+            if self._any(is_last or due or bool(stopping)):
                 self.save()
                 saved = time.monotonic()
-            if stopping:
+            if self._any(bool(stopping)):
                 raise KeyboardInterrupt
+        if reporter is not None:
+            reporter.close()
 
-    def update(self, batch: Any, step: int) -> dict[str, float]:
-        """Take one optimizer step and return the figures of it."""
+    def update(self, batches: list[Any], step: int) -> dict[str, float]:
+        """Take one optimizer step and return the figures of it.
+
+        Raises:
+            LuminaError: If the loss is not a number, or far from what it was; nothing has
+                changed then.
+        """
         recipe = self.recipe
         factor = rate_factor(step, steps=recipe.steps, warmup=recipe.warmup, decay=recipe.decay)
         groups = [group for o in self.optimizers for group in o.param_groups]
         for group, peak in zip(groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        dtype = PRECISIONS[recipe.precision]
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss, figures = self.objective.loss(batch, step)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.weights, recipe.clip).item()
-        if not torch.isfinite(loss):
-            raise LuminaError(
-                f"the loss is {loss.item()} at step {step}",
-                hint=f"the last good state is in {self.out / STATE}; lower learning_rate",
-            )
+        loss, figures = self._backward(batches, step)
         for optimizer in self.optimizers:
-            optimizer.step()
+            self.scaler.unscale_(optimizer)
+        norm = whole(nn.utils.clip_grad_norm_(list(self.weights.values()), recipe.clip)).item()
+        if not (self.scaler.is_enabled() and self._overflowed()):
+            self.guard.check(loss, norm, step, last=self.checkpoints.latest())
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()
         # A short memory at first, so that the average is not dominated by the start.
         memory = min(recipe.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.average, [w.detach() for w in self.weights], 1 - memory)
-        return {"loss": loss.item(), "norm": norm, "rate": factor} | figures
+        for name, weight in self.weights.items():
+            self.average[name].lerp_(weight.detach(), 1 - memory)
+        return {"loss": loss, "norm": norm, "rate": factor} | figures
 
     def averaged(self) -> "_Swapped":
         """Context in which the module holds the averaged weights."""
         return _Swapped(self.weights, self.average)
 
     def save(self) -> None:
-        """Write everything that resuming needs; a kill at any moment leaves a whole file."""
-        state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "recipe": self.recipe.to_json(),
-            "module": self.objective.module.state_dict(),
-            "average": self.average,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-        }
-        partial = self.out / (STATE + ".partial")
-        torch.save(state, partial)
-        partial.replace(self.out / STATE)
+        """Write everything that resuming needs; a kill at any moment leaves the state before."""
+        facts = {"step": self.step, "seconds": self.seconds, "recipe": self.recipe.to_json()}
+        facts |= {"guard": self.guard.state(), "scaler": self.scaler.state_dict()}
+        self.checkpoints.save(self.step, self._tensors(), facts)
 
     def resume(self) -> None:
-        """Take up the state of an earlier run in the same folder, if there is one.
+        """Take up the last whole state of an earlier run in the same folder, if there is one.
 
         Raises:
             LuminaError: If that run was of another recipe.
         """
-        path = self.out / STATE
-        if not path.exists():
+        path = self.checkpoints.latest()
+        if path is None:
             return
-        state = torch.load(path, weights_only=True)
-        changed = self.recipe.changes_since(state["recipe"])
+        facts = self.checkpoints.facts(path)
+        changed = self.recipe.changes_since(facts["recipe"])
         if changed:
             raise LuminaError(
                 f"{self.out} holds a run of another recipe: {', '.join(changed)} changed",
                 hint="give another out=FOLDER, or undo the change",
             )
-        self.objective.module.load_state_dict(state["module"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        for mine, saved in zip(self.average, state["average"], strict=True):
-            mine.copy_(saved)
-        self.step, self.seconds = state["step"], state["seconds"]
-        _keep_lines(self.out / METRICS, self.step)
+        tensors = self._tensors()
+        self.checkpoints.load(path, tensors)
+        module = self.objective.module
+        set_model_state_dict(module, tensors["module"])
+        set_optimizer_state_dict(module, self.optimizers, tensors["optimizers"], options=_FLAT)
+        for name, average in self.average.items():
+            average.copy_(tensors["average"][name])
+        torch.set_rng_state(tensors["random"])
+        self.step, self.seconds = facts["step"], facts["seconds"]
+        self.guard.restore(facts["guard"])
+        self.scaler.load_state_dict(facts["scaler"])
+        if self.is_first:
+            keep_lines(self.out / METRICS, self.step)
 
     def export(self) -> Path:
         """Write the averaged weights and what made them, and return the folder."""
         folder = self.out / "last"
-        with self.averaged():
-            self.objective.export(folder)
-        made_by = {
-            "recipe": json.loads(self.recipe.to_json()),
-            "steps": self.step,
-            "minutes": round(self.seconds / 60, 1),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "torch": torch.__version__,
-        }
-        (folder / MADE_BY).write_text(json.dumps(made_by, indent=2) + "\n")
+        with self.averaged(), self._whole_module():
+            if self.is_first:
+                self.objective.export(folder)
+                made_by = {
+                    "recipe": json.loads(self.recipe.to_json()),
+                    "steps": self.step,
+                    "minutes": round(self.seconds / 60, 1),
+                    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                    "processes": self.share.count,
+                    "torch": torch.__version__,
+                }
+                (folder / MADE_BY).write_text(json.dumps(made_by, indent=2) + "\n")
         return folder
 
-    def _log(self, figures: dict[str, float]) -> None:
-        line = {k: round(v, 6) if isinstance(v, float) else v for k, v in figures.items()}
-        with (self.out / METRICS).open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        if self.step % self.recipe.log_every == 0 or self.step == self.recipe.steps:
-            left = self.recipe.batch_size * (self.recipe.steps - self.step)
-            minutes = left / line["samples_per_second"] / 60
-            text = "  ".join(f"{key} {value:.4g}" for key, value in line.items())
-            print(f"{text}  minutes left {minutes:.0f}", file=sys.stderr, flush=True)  # noqa: T201
+    @property
+    def is_first(self) -> bool:
+        """Whether this process speaks and writes for all."""
+        return self.share.number == 0
+
+    def _backward(self, batches: list[Any], step: int) -> tuple[float, dict[str, float]]:
+        """Sum up the gradient of all batches of a step, and return the mean loss and figures."""
+        losses, all_figures = [], []
+        is_mixed = self.dtype != torch.float32
+        for number, batch in enumerate(batches):
+            is_last = number == len(batches) - 1
+            if self.share.count > 1:  # gradients are shared once, after the last batch
+                self.objective.module.set_requires_gradient_sync(is_last)
+            mixed = torch.autocast(self.device.type, self.dtype, enabled=is_mixed)
+            with mixed, self.meter.watch():
+                loss, figures = self.objective.loss(_move(batch, self.device), step)
+            self.scaler.scale(loss / len(batches)).backward()
+            losses.append(mean_over_processes(loss.detach()))
+            all_figures.append(figures)
+        names = all_figures[0]
+        return sum(losses) / len(losses), {n: sum(f[n] for f in all_figures) for n in names}
+
+    def _prefetch(self, steps: range) -> Iterator[tuple[int, list[Any]]]:
+        """The batches of each step, made while the step before is trained on."""
+
+        def make(step: int) -> list[Any]:
+            first = step * self.recipe.accumulate
+            numbers = range(first, first + self.recipe.accumulate)
+            return [self.objective.batch(number, self.share) for number in numbers]
+
+        if not steps:
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(make, steps.start)
+            for step in steps:
+                batches = coming.result()
+                if step + 1 < steps.stop:
+                    coming = pool.submit(make, step + 1)
+                yield step, batches
+
+    def _tensors(self) -> dict[str, Any]:
+        module = self.objective.module
+        return {
+            "module": get_model_state_dict(module),
+            "optimizers": get_optimizer_state_dict(module, self.optimizers, options=_FLAT),
+            "average": self.average,
+            "random": torch.get_rng_state(),
+        }
+
+    def _preview(self) -> None:
+        with self.averaged(), self._whole_module():
+            if self.is_first:
+                self.objective.preview(self.out, self.step)
+
+    @contextmanager
+    def _whole_module(self) -> Iterator[None]:
+        """Context in which the first process holds all weights, and no others look."""
+        if self.plain is None and self.share.count == 1:
+            yield
+            return
+        sharded = self.objective.module
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(sharded, options=options)
+        if self.plain is not None:
+            self.plain.load_state_dict(weights)
+            self.objective.module = self.plain
+        try:
+            yield
+        finally:
+            self.objective.module = sharded
+
+    def _overflowed(self) -> bool:
+        """Whether a gradient in half precision was too large, which the scaler learns from."""
+        gradients = (w.grad for w in self.weights.values() if w.grad is not None)
+        return not all(bool(torch.isfinite(whole(g)).all()) for g in gradients)
+
+    def _any(self, wish: bool) -> bool:
+        """Whether any process wishes it, so that all of them do the same."""
+        if self.share.count == 1:
+            return wish
+        votes = torch.tensor(int(wish), device=self.device)
+        dist.all_reduce(votes, dist.ReduceOp.MAX)
+        return bool(votes)
+
+
+_FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
 class _Swapped:
-    def __init__(self, weights: list[nn.Parameter], others: list[Tensor]):
+    def __init__(self, weights: dict[str, nn.Parameter], others: dict[str, Tensor]):
         self.weights, self.others = weights, others
 
     def __enter__(self) -> None:
@@ -213,8 +352,10 @@ class _Swapped:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for weight, other in zip(self.weights, self.others, strict=True):
-            weight.data, other.data = other.data, weight.data
+        for name, weight in self.weights.items():
+            kept = weight.detach().clone()
+            weight.copy_(self.others[name])
+            self.others[name].copy_(kept)
 
 
 class _StopSignal:
@@ -232,21 +373,12 @@ class _StopSignal:
         return self.asked
 
 
-def _prefetch(objective: Objective, steps: range) -> Iterator[tuple[int, Any]]:
-    """Batches in order, each made while the one before it is trained on."""
-    if not steps:
-        return
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(objective.batch, steps.start)
-        for step in steps:
-            batch = coming.result()
-            if step + 1 < steps.stop:
-                coming = pool.submit(objective.batch, step + 1)
-            yield step, batch
-
-
-def _keep_lines(path: Path, count: int) -> None:
-    """Drop the log lines of steps that were lost in a kill."""
-    if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(lines[:count]))
+def _move(batch: Any, device: torch.device) -> Any:
+    """A batch with its tensors on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, list):
+        return [_move(part, device) for part in batch]
+    if isinstance(batch, tuple):
+        return type(batch)(*(_move(part, device) for part in batch))
+    return batch

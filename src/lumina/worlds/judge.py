@@ -188,6 +188,20 @@ def split(cut: CutOut, relation: str) -> tuple[CutOut, CutOut]:
     return (before, after) if first_place in ("left", "top") else (after, before)
 
 
+def join_runs(
+    rows: Int[np.ndarray, " runs"], starts: Int[np.ndarray, " runs"], ends: Int[np.ndarray, " runs"]
+) -> Int[np.ndarray, " runs"]:
+    """Number of the connected blot that each run of pixels in a row belongs to."""
+    is_next_row = rows[:, None] + 1 == rows
+    upper, lower = np.nonzero(is_next_row & (starts[:, None] <= ends) & (starts <= ends[:, None]))
+    blots = np.arange(len(rows))
+    while (blots[upper] != blots[lower]).any():
+        np.minimum.at(blots, lower, blots[upper])
+        np.minimum.at(blots, upper, blots[lower])
+        blots = blots[blots]
+    return blots
+
+
 def _square(cut: CutOut, side: int) -> Float[np.ndarray, "side side 3"]:
     """What is cut out, padded to a square with the background and resized."""
     crop = cut.pixels[cut.box]
@@ -217,7 +231,7 @@ def _drop_specks(mask: Bool[np.ndarray, "rows cols"]) -> Bool[np.ndarray, "rows 
     _, ends = np.nonzero(steps == -1)
     if not len(rows):
         return mask
-    blots = _join_runs(rows, starts, ends)
+    blots = join_runs(rows, starts, ends)
     areas = np.bincount(blots, weights=ends - starts)
     is_kept = areas[blots] >= SPECK * areas.max()
     changes = np.zeros_like(steps)
@@ -225,17 +239,3 @@ def _drop_specks(mask: Bool[np.ndarray, "rows cols"]) -> Bool[np.ndarray, "rows 
     # The end of one run is never the start of the next, so nothing is written twice.
     changes[rows, ends] -= is_kept
     return np.cumsum(changes, axis=1)[:, :-1] == 1
-
-
-def _join_runs(
-    rows: Int[np.ndarray, " runs"], starts: Int[np.ndarray, " runs"], ends: Int[np.ndarray, " runs"]
-) -> Int[np.ndarray, " runs"]:
-    """Number of the connected blot that each run of pixels in a row belongs to."""
-    is_next_row = rows[:, None] + 1 == rows
-    upper, lower = np.nonzero(is_next_row & (starts[:, None] <= ends) & (starts <= ends[:, None]))
-    blots = np.arange(len(rows))
-    while (blots[upper] != blots[lower]).any():
-        np.minimum.at(blots, lower, blots[upper])
-        np.minimum.at(blots, upper, blots[lower])
-        blots = blots[blots]
-    return blots

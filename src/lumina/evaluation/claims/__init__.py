@@ -1,0 +1,108 @@
+"""Claims of the Lumina papers, each measured on a small machine and told whichever way it falls."""
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lumina
+from lumina.devices import report
+from lumina.errors import UnknownNameError
+from lumina.evaluation.claims.claim import Claim, Findings, Lab
+from lumina.evaluation.claims.context_drop import CONTEXT_DROP
+from lumina.evaluation.claims.extrapolation import EXTRAPOLATION
+from lumina.evaluation.claims.flow_error import FLOW_ERROR
+from lumina.evaluation.claims.gates import GATES
+from lumina.evaluation.claims.page import write_page
+from lumina.evaluation.claims.phases import PHASES
+from lumina.evaluation.claims.sandwich import SANDWICH
+from lumina.evaluation.claims.schedules import SCHEDULES
+
+CLAIMS: dict[str, Claim] = {
+    claim.name: claim
+    for claim in (
+        FLOW_ERROR,
+        SCHEDULES,
+        SANDWICH,
+        PHASES,
+        EXTRAPOLATION,
+        CONTEXT_DROP,
+        GATES,
+    )
+}
+"""All claims by name, in the order of the page."""
+
+
+def reproduce(
+    names: Sequence[str] | None,
+    out: Path,
+    progress: Callable[[str], None],
+    *,
+    runs: Path | None = None,
+    claims: dict[str, Claim] | None = None,
+) -> dict[str, str]:
+    """Measure claims and write the page of all that have been measured.
+
+    Writes `docs/claims.md`, its pictures in `docs/images/claims`, and the figures in
+    `benchmarks/results/claims/NAME.json`. What a stopped run had measured is taken up again.
+
+    Args:
+        names: Which claims. None or none is all.
+        out: Folder that all this is in.
+        progress: Takes lines of text.
+        runs: Where pieces of the work are kept. None is `runs/claims` in `out`.
+        claims: What there is to choose from. None is `CLAIMS`.
+
+    Returns:
+        The verdict on each.
+
+    Raises:
+        UnknownNameError: If there is no such claim.
+    """
+    known = CLAIMS if claims is None else claims
+    for name in names or ():
+        if name not in known:
+            raise UnknownNameError.among(known, name, kind="claim")
+    results = out / "benchmarks" / "results" / "claims"
+    results.mkdir(parents=True, exist_ok=True)
+    verdicts = {}
+    for name in names or known:
+        claim = known[name]
+        progress(f"{name}: about {claim.minutes:g} minutes on two cores")
+        lab = Lab(
+            folder=(runs or out / "runs" / "claims") / name,
+            images=out / "docs" / "images" / "claims",
+            name=name,
+            tell=lambda text, name=name: progress(f"{name}: {text}"),
+        )
+        result = _measure(claim, lab)
+        text = json.dumps(result, indent=2, ensure_ascii=False)
+        (results / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        verdicts[name] = result["verdict"]
+        write_page(out / "docs" / "claims.md", known, results)
+        progress(f"{name}: {result['verdict']}")
+    return verdicts
+
+
+def _measure(claim: Claim, lab: Lab) -> dict[str, Any]:
+    began = time.monotonic()
+    lab.folder.mkdir(parents=True, exist_ok=True)
+    clock = lab.folder / "seconds.json"
+    before = json.loads(clock.read_text()) if clock.exists() else 0.0
+    try:
+        findings: Findings = claim.run(lab)
+    finally:
+        seconds = round(before + time.monotonic() - began, 1)
+        clock.write_text(json.dumps(seconds))
+    findings.seconds = seconds
+    return {
+        "claim": claim.name,
+        "verdict": claim.verdict(findings.values),
+        "findings": findings.to_json(),
+        "command": shlex.join(["lumina", "reproduce", "--claim", claim.name]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": {"lumina": lumina.__version__} | report(),
+    }

@@ -1,0 +1,358 @@
+"""What each task calls: its request, its pipeline, and how the one becomes a call of the other.
+
+A task is one entry of `TASKS`, one request in `lumina.requests`, and one file of
+`lumina.pipelines`. The command line, files and their records follow from these.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lumina.errors import LuminaError
+from lumina.regions import Place, draw_box, read_region, refuse_overlap
+from lumina.requests import (
+    Anagram,
+    ClassToImage,
+    Compose,
+    EditImage,
+    ImageRequest,
+    InpaintImage,
+    Interpolate,
+    OutpaintImage,
+    Panorama,
+    StyleSet,
+    TextRequest,
+    TextToImage,
+    Tile,
+    UpscaleImage,
+    VaryImage,
+    nearest_size,
+    read_place,
+    read_size,
+    read_view,
+)
+from lumina.settings import names_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Sides = tuple[int, int]
+"""Width and height, in pixels."""
+
+WHITE = 128
+"""From this gray of 255 on, a mask is white, as in `lumina.pipelines.pictures`."""
+
+
+class Call(NamedTuple):
+    """What makes the pictures of a request."""
+
+    pipeline: str | None
+    """A public name of lumina. None is the pipeline of the model itself."""
+    arguments: dict[str, Any]
+    """All but those of sampling, the size and the source of noise."""
+    method: str = "__call__"
+    generator: str = "generator"
+    """The argument that takes the source of noise."""
+
+
+class Pictures:
+    """Pictures that requests name, each read once.
+
+    Args:
+        tell: Gets what is done to them.
+    """
+
+    def __init__(self, tell: Callable[[str], None]):
+        self._tell = tell
+        self._known: dict[Any, Image] = {}
+
+    def read(self, path: str, size: str | None) -> "Image":
+        """A picture at a size. None leaves it as it is.
+
+        Raises:
+            LuminaError: If it cannot be read.
+        """
+        picture = self._once((path,), lambda: _open(path))
+        if size is None or picture.size == read_size(size):
+            return picture
+        return self._once((path, size), lambda: self._resize(path, picture, size))
+
+    def nearest_size(self, path: str) -> str:
+        """The size nearest to that of a picture that models can make."""
+        return "{}x{}".format(*nearest_size(*self.read(path, None).size))
+
+    def read_mask(self, path: str, *, size: Sides, original: Sides) -> "Image":
+        """A mask of black and white for a picture.
+
+        Args:
+            path: Its file.
+            size: Of the picture as it is worked on.
+            original: Of the picture in its file, which the mask has to have, or that above.
+
+        Raises:
+            LuminaError: If it cannot be read, has another size, or nothing of it is white.
+        """
+        return self._once((path, size, original), lambda: self._fit_mask(path, size, original))
+
+    def _once(self, key: Any, make: "Callable[[], Image]") -> "Image":
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+    def _resize(self, path: str, picture: "Image", size: str) -> "Image":
+        self._tell(f"{path} is {picture.width}x{picture.height} pixels, and is resized to {size}")
+        return picture.resize(read_size(size), _lanczos())
+
+    def _fit_mask(self, path: str, size: Sides, original: Sides) -> "Image":
+        gray = _open(path).convert("L")
+        if gray.size not in (size, original):
+            raise LuminaError(
+                f"the mask {path} is {gray.width}x{gray.height} pixels, and the picture"
+                f" {original[0]}x{original[1]}",
+                hint="give a mask of the size of the picture",
+            )
+        if sum(gray.histogram()[1:255]):
+            self._tell(f"{path} has gray pixels: from {WHITE} of 255 on they count as white")
+        mask = gray.point([0] * WHITE + [255] * (256 - WHITE)).resize(size, resample=0)
+        if mask.getbbox() is None:
+            raise LuminaError(
+                f"nothing of the mask {path} is white",
+                hint="paint white what is meant, and the rest black",
+            )
+        return mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A thing to do, and a subcommand.
+
+    Args:
+        request: What can be asked for.
+        call: What makes it, for a request whose every setting is known. Raises a `LuminaError`
+            if its files, or its settings with them, cannot be used.
+        images: How many pictures are made where nobody says it.
+    """
+
+    request: type[TextRequest]
+    call: Callable[[Any, Pictures], Call]
+    images: int = 1
+    remember: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
+    """Settings that hold where nothing else was chosen, if lumina drew the picture that it begins
+    from: out of those in its file, and those that were chosen."""
+
+
+def call_of(request: ImageRequest, pictures: Pictures) -> Call:
+    """What makes the pictures of a request.
+
+    Raises:
+        LuminaError: If its files, or its settings with them, cannot be used.
+    """
+    if isinstance(request, ClassToImage):
+        return Call(None, {"class_labels": request.class_label} | _size(request))
+    return task_of(request).call(request, pictures)
+
+
+def name_of(request: ImageRequest) -> str:
+    """The subcommand that a request is for."""
+    if isinstance(request, ClassToImage):
+        return "generate"
+    return next(name for name, task in TASKS.items() if task.request is type(request))
+
+
+def task_of(request: ImageRequest) -> Task:
+    """The task that a request is for."""
+    return TASKS[name_of(request)]
+
+
+def sampling_of(request: ImageRequest) -> dict[str, Any]:
+    """Arguments of sampling that every pipeline of the request's kind takes.
+
+    What was not asked for is left out: it is for the pipeline to say what is usual.
+    """
+    chosen: dict[str, Any] = {
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance,
+    }
+    if not isinstance(request, TextRequest):
+        return chosen
+    chosen |= {
+        "negative_prompt": request.negative,
+        # Schedulers of diffusers add the end by themselves.
+        "sigmas": None if request.times is None else [1 - time for time in request.times[:-1]],
+        "guidance_interval": request.guidance_interval,
+        "guidance_rescale": request.guidance_rescale,
+        "extrapolation": request.extrapolation,
+        "scale_by": request.scale_by,
+        "context_drop": request.context_drop,
+    }
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    return chosen | ({"guided_channels": None} if request.guide_all else {})
+
+
+def _draw(request: TextToImage, pictures: Pictures) -> Call:
+    pipeline = "LuminaUpscalePipeline" if request.two_stage else None
+    return Call(pipeline, {"prompt": request.prompt} | _size(request))
+
+
+def _edit(request: EditImage, pictures: Pictures) -> Call:
+    image = pictures.read(request.image, request.size)
+    arguments = {"prompt": request.prompt, "image": image} | _given(strength=request.strength)
+    if request.was is None:
+        return Call("LuminaImg2ImgPipeline", arguments)
+    return Call("LuminaRewritePipeline", arguments | {"source_prompt": request.was})
+
+
+def _inpaint(request: InpaintImage, pictures: Pictures) -> Call:
+    image = pictures.read(request.image, request.size)
+    original = pictures.read(request.image, None).size
+    mask = pictures.read_mask(request.mask, size=image.size, original=original)
+    arguments = {"prompt": request.prompt, "image": image, "mask_image": mask}
+    arguments |= _given(border=request.border, padding_mask_crop=request.crop)
+    return Call("LuminaInpaintPipeline", arguments)
+
+
+def _outpaint(request: OutpaintImage, pictures: Pictures) -> Call:
+    from lumina.pipelines.inpaint import extend_canvas
+
+    place = None if request.at is None else read_place(request.at)
+    size = read_size(str(request.size))
+    image, mask = extend_canvas(pictures.read(request.image, None), size, place)
+    arguments = {"prompt": request.prompt, "image": image, "mask_image": mask}
+    return Call("LuminaInpaintPipeline", arguments | _given(border=request.border))
+
+
+def _upscale(request: UpscaleImage, pictures: Pictures) -> Call:
+    image = pictures.read(request.image, None)
+    arguments = {"prompt": request.prompt, "image": image} | _size(request)
+    return Call("LuminaUpscalePipeline", arguments | _given(strength=request.strength))
+
+
+def _vary(request: VaryImage, pictures: Pictures) -> Call:
+    arguments = {"prompt": request.prompt, "amount": request.amount, "images": 1} | _size(request)
+    if request.origin is None:
+        arguments["image"] = pictures.read(request.image, request.size)
+    else:
+        arguments["origin"] = _seeded(request.origin)
+    return Call("LuminaInterpolationPipeline", arguments, method="vary")
+
+
+def _interpolate(request: Interpolate, pictures: Pictures) -> Call:
+    arguments = {"prompts": list(request.prompts), "frames": request.frames} | _size(request)
+    if request.to_seed is not None:
+        sources = [_seeded(seed) for seed in (request.seed, request.to_seed)]
+        arguments["generators"] = sources
+    return Call("LuminaInterpolationPipeline", arguments, generator="generators")
+
+
+def _compose(request: Compose, pictures: Pictures) -> Call:
+    from lumina.pipelines.regions import Region, grid_regions
+
+    size = read_size(str(request.size))
+    places = [read_region(region) for region in request.regions]
+    masks = [_cover(place, size, pictures) for place in places]
+    if not request.order:
+        refuse_overlap([place.prompt for place in places], masks)
+    regions = [
+        Region(place.prompt, place.box, None if place.mask is None else mask.convert("L"))
+        for place, mask in zip(places, masks, strict=True)
+    ]
+    if request.cells is not None:
+        columns, rows = read_size(request.cells)
+        # What is named by its place lies over the grid.
+        regions = grid_regions(rows, columns, request.prompts, size) + regions
+    arguments = {"regions": regions, "prompt": request.prompt} | _size(request)
+    return Call("LuminaComposePipeline", arguments | _given(border=request.border))
+
+
+def _style(request: StyleSet, pictures: Pictures) -> Call:
+    arguments = {"prompts": list(request.prompts)} | _size(request)
+    return Call("LuminaStylePipeline", arguments | _given(sharing=request.sharing))
+
+
+def _turn(request: Anagram, pictures: Pictures) -> Call:
+    from lumina.pipelines.views import check_view, find_view
+    from lumina.types import Size
+
+    views = [read_view(view) for view in request.views]
+    for name, _ in views:
+        check_view(find_view(name), Size(*read_size(str(request.size))), scale=8, on_pixels=True)
+    arguments = {"views": views, "two_stage": request.two_stage} | _size(request)
+    return Call("LuminaAnagramPipeline", arguments)
+
+
+def _panorama(request: Panorama, pictures: Pictures) -> Call:
+    arguments = {"prompt": request.prompt, "wraps": "x" if request.around else "none"}
+    arguments |= _size(request) | _given(overlap=request.overlap)
+    return Call("LuminaPanoramaPipeline", arguments)
+
+
+def _tile(request: Tile, pictures: Pictures) -> Call:
+    arguments = {"prompt": request.prompt, "wraps": "both"}
+    arguments |= _size(request) | _given(overlap=request.overlap)
+    return Call("LuminaPanoramaPipeline", arguments)
+
+
+def _remember_prompt(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"prompt": stored["prompt"]}
+
+
+def _remember_origin(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the picture was made with, and the seed, as long as it means the same noise."""
+    names = set(names_of(VaryImage)) - {"seed"}
+    remembered = {name: value for name, value in stored.items() if name in names}
+    is_other = any(given.get(name, stored[name]) != stored[name] for name in ("model", "size"))
+    if is_other or stored["two_stage"]:
+        return remembered
+    return remembered | {"origin": stored["seed"]}
+
+
+TASKS = {
+    "generate": Task(request=TextToImage, call=_draw),
+    "edit": Task(request=EditImage, call=_edit),
+    "inpaint": Task(request=InpaintImage, call=_inpaint),
+    "outpaint": Task(request=OutpaintImage, call=_outpaint),
+    "upscale": Task(request=UpscaleImage, call=_upscale, remember=_remember_prompt),
+    "variations": Task(request=VaryImage, call=_vary, images=4, remember=_remember_origin),
+    "interpolate": Task(request=Interpolate, call=_interpolate),
+    "compose": Task(request=Compose, call=_compose),
+    "style": Task(request=StyleSet, call=_style),
+    "anagram": Task(request=Anagram, call=_turn),
+    "panorama": Task(request=Panorama, call=_panorama),
+    "tile": Task(request=Tile, call=_tile),
+}
+"""Tasks by subcommand."""
+
+
+def _size(request: ImageRequest) -> dict[str, int]:
+    width, height = read_size(str(request.size))
+    return {"width": width, "height": height}
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _seeded(seed: int | None) -> Any:
+    import torch
+
+    return torch.Generator().manual_seed(seed or 0)
+
+
+def _open(path: str) -> "Image":
+    from lumina.media import open_picture
+
+    return open_picture(Path(path))
+
+
+def _lanczos() -> Any:
+    from PIL import Image
+
+    return Image.Resampling.LANCZOS
+
+
+def _cover(place: Place, size: Sides, pictures: Pictures) -> "Image":
+    """Where a region is, as a picture of black and white."""
+    if place.box is None:
+        return pictures.read_mask(str(place.mask), size=size, original=size).convert("1")
+    return draw_box(place.box, size)

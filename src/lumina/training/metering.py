@@ -1,0 +1,56 @@
+"""How much of a machine a run uses: floating-point operations against the measured peak."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+PASSES = 3
+"""A step costs as much as three forward passes: the backward pass counts for two."""
+
+_SIDE = 1024
+_ROUNDS = 10
+
+
+class Meter:
+    """Counts the operations of the first forward pass, of which later ones are copies."""
+
+    def __init__(self) -> None:
+        self.forward = 0
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Count what is computed inside, the first time."""
+        if self.forward:
+            yield
+            return
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self.forward = counter.get_total_flops()
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second that products of large matrices reach here."""
+    a = torch.randn(_SIDE, _SIDE, device=device, dtype=dtype)
+    _product(a)  # warms up
+    seconds = min(_timed(a) for _ in range(_ROUNDS))
+    return 2 * _SIDE**3 / seconds
+
+
+def _timed(a: torch.Tensor) -> float:
+    _wait(a.device)
+    began = time.perf_counter()
+    _product(a)
+    _wait(a.device)
+    return time.perf_counter() - began
+
+
+def _product(a: torch.Tensor) -> None:
+    torch.mm(a, a)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,77 @@
+"""What a run says while it goes on: a line of progress, a log of all steps, and TensorBoard."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lumina.errors import LuminaError
+from lumina.training.recipes import Recipe
+
+METRICS = "metrics.jsonl"
+
+
+class Reporter:
+    """Writes the figures of each step, and prints a line of some. One process reports for all.
+
+    Args:
+        out: Folder of the run.
+        recipe: Of the run.
+        step: The step that the run begins after.
+        peak: Operations per second that the machine can reach.
+    """
+
+    def __init__(self, out: Path, recipe: Recipe, *, step: int, peak: float):
+        self.out, self.recipe, self.peak = out, recipe, peak
+        self._began, self._began_step, self._samples = time.monotonic(), step, 0.0
+        self._board = _open_board(out / "tensorboard", step) if recipe.tensorboard else None
+
+    def report(self, step: int, figures: dict[str, float], *, operations: float) -> None:
+        """Log a step.
+
+        Args:
+            step: How many steps were taken.
+            figures: Of this step; "samples" counts those of all processes.
+            operations: Floating-point operations of a step of one process.
+        """
+        seconds = time.monotonic() - self._began
+        steps = step - self._began_step
+        self._samples += figures.get("samples", self.recipe.batch_size)
+        rate = self._samples / seconds
+        line = {"step": step, **figures, "samples_per_second": rate}
+        line = {k: round(v, 6) if isinstance(v, float) else v for k, v in line.items()}
+        with (self.out / METRICS).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name, value in line.items():
+                self._board.add_scalar(name, value, step)
+        if step % self.recipe.log_every == 0 or step == self.recipe.steps:
+            left = seconds / steps * (self.recipe.steps - step) / 60
+            share = operations * steps / seconds / self.peak
+            text = "  ".join(f"{key} {value:.4g}" for key, value in line.items())
+            end = f"{100 * share:.0f} % of peak  minutes left {left:.0f}"
+            print(f"{text}  {end}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        if self._board is not None:
+            self._board.close()
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Drop the log lines of steps that were lost in a kill."""
+    if path.exists():
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:count]))
+
+
+def _open_board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise LuminaError(
+            "the package tensorboard is not installed",
+            hint="pip install 'lumina[log]', or set tensorboard=false",
+        ) from error
+    return SummaryWriter(str(folder), purge_step=step)

@@ -1,0 +1,89 @@
+"""A run of a tiny Next-DiT, alone or by several processes: what `test_sharding.py` launches."""
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import save_file
+
+from lumina.backbones.next_dit import NextDiT
+from lumina.flow.path import flow_loss
+from lumina.settings import setting
+from lumina.training.recipes import TASKS, Recipe
+from lumina.training.trainer import train
+
+
+class Rows(NamedTuple):
+    data: torch.Tensor
+    noise: torch.Tensor
+    times: torch.Tensor
+    text: torch.Tensor
+
+
+class Network:
+    def __init__(self, recipe):
+        self.recipe = recipe
+        self.module = NextDiT(
+            sample_size=8,
+            hidden_size=24,
+            num_layers=2,
+            num_attention_heads=3,
+            num_kv_heads=1,
+            multiple_of=16,
+            cross_attention_dim=16,
+        )
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for weight in self.module.parameters():
+                weight.copy_(0.2 * torch.randn(weight.shape, generator=generator))
+        if recipe.double:
+            self.module.double()
+
+    def to(self, device):
+        self.module.to(device)
+
+    def batch(self, number, share):
+        generator = torch.Generator().manual_seed(number)
+        shapes = ((8, 4, 8, 8), (8, 4, 8, 8), (8,), (8, 5, 16))
+        dtype = torch.float64 if self.recipe.double else torch.float32
+        parts = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+        return share.take(Rows(parts[0], parts[1], parts[2].sigmoid(), parts[3]))
+
+    def loss(self, batch, step):
+        def velocity(x, t):
+            return self.module(x, t, batch.text, return_dict=False)[0][:, :4]
+
+        return flow_loss(velocity, batch.noise, batch.data, batch.times).mean(), {}
+
+    def validate(self):
+        return {}
+
+    def preview(self, folder, step):
+        (folder / f"preview-{step}").touch()
+
+    def export(self, folder):
+        folder.mkdir(exist_ok=True)
+        self.module.separate_queries()
+        save_file(self.module.state_dict(), folder / "weights.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRecipe(Recipe):
+    double: bool = setting(False, "compute in float64")
+
+    def make_objective(self):
+        return Network(self)
+
+
+def main() -> None:
+    TASKS["network"] = NetworkRecipe
+    settings = json.loads(sys.argv[1])
+    defaults = {"steps": 20, "warmup": 2, "decay": 0.0, "batch_size": 8, "device": "cpu"}
+    defaults |= {"preview_every": 20, "log_every": 20, "learning_rate": 1e-3}
+    train(NetworkRecipe(**defaults | settings))
+
+
+if __name__ == "__main__":
+    main()
