@@ -64,16 +64,22 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     world = World(options.model)
-    result: dict[str, Any] = {"parts": {}}
-    if options.output.exists():
-        result = json.loads(options.output.read_text())
     for part in options.only:
         figures = PARTS[part](world, options.pictures)
-        result["parts"][part] = figures | {"command": " ".join(["python", *sys.argv])}
-        result |= {"model": options.model, "steps": STEPS, "versions": versions()}
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
-        options.output.with_suffix(".md").write_text(write_table(result))
-    print(write_table(result))
+        figures["command"] = " ".join(["python", *sys.argv])
+        write_part(part, figures, model=options.model, path=options.output)
+    print(options.output.with_suffix(".md").read_text())
+
+
+def write_part(part: str, figures: dict, *, model: str, path: Path) -> None:
+    """Write down what came out, beside the other parts."""
+    result: dict[str, Any] = {"parts": {}}
+    if path.exists():
+        result = json.loads(path.read_text())
+    result["parts"][part] = figures
+    result |= {"model": model, "steps": STEPS, "versions": versions()}
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    path.with_suffix(".md").write_text(write_table(result))
 
 
 class World:

@@ -1,19 +1,22 @@
 """Measure inpainting and inversion with a shipped model. Run `python benchmarks/tasks_editing.py`.
 
-Inpainting. Each picture is a real drawing of two things side by side (`lumina.worlds`), on white
-or on a color of the palette. Half of the masks cover the place of one thing (60 x 80 pixels), the
-others the half of the picture that it is in. A third thing is asked for there, in two ways: by
-what is new ("a small cat at the left on a blue background"), which is the way the guide advises,
-and by all that is to be seen ("a cat to the left of a dog on a blue background"). The whole picture
-is looked at, or ("crop") the mask's box and 4 pixels around it, with "a cat on a blue background".
+Inpainting. Each picture is a real drawing of two things side by side (`lumina.worlds`), each in
+the middle of its half and so without a part of either at the outline of a mask, half of them on
+white and half on a color of the palette. Half of the masks cover the place of one thing (60 x 80
+pixels), the others the half of the picture that it is in. A third thing is asked for there, in two
+ways: by what is new ("a small cat at the left on a blue background"), which is the way the guide
+advises, and by all that is to be seen ("a cat to the left of a dog on a blue background"). The
+whole picture is looked at, or ("crop") the mask's box and 4 pixels around it, with "a cat on a
+blue background".
 
 - changed outside: largest change of a pixel outside of the mask and its border of 16, in 1/255.
 - found: share of pictures in whose masked box the asked thing is the most similar of all drawings
   (`Lineup`); found near: among the five most similar.
 - found without a mask: the same prompts and seeds as text to image, the model's own limit.
-- gradient: mean absolute difference of neighboring pixels across the outline of the mask, against
-  that of pictures that the model makes of the same two things without a mask ("a cat to the left
-  of a dog"), at the same places.
+- gradient: mean absolute difference of neighboring pixels across the outline of the mask, in
+  1/255, over all pictures; and how many times as large that is as without a mask at the same
+  places: of what the model makes of the same two things ("a cat to the left of a dog"), and of
+  the drawings as the autoencoder gives them back.
 
 Inversion. Drawings of one thing are encoded, taken back to noise with their caption, and forth
 again with it, without guidance: root mean square of the difference over that of the latents.
@@ -37,6 +40,7 @@ from PIL import Image
 
 import lumina
 from lumina.catalog import find
+from lumina.evaluation.autoencoder import round_trip
 from lumina.evaluation.intervals import interval_of_mean, wilson
 from lumina.evaluation.trials import shuffled
 from lumina.media import make_grid
@@ -122,8 +126,8 @@ def make_cases(things: list[str], count: int) -> list[Case]:
     for seed in range(count):
         first, second, new = things[3 * seed : 3 * seed + 3]
         relation = list(RELATIONS)[seed % 4]
-        background = list(PALETTE)[rng.integers(len(PALETTE))] if seed % 8 < 4 else None
-        picture = paint(stage(Brief((first, second), background, relation=relation), rng), SIZE)
+        background = list(PALETTE)[rng.integers(len(PALETTE))] if seed // 8 % 2 else None
+        picture = paint(stage(Brief((first, second), background, relation=relation)), SIZE)
         place = RELATIONS[relation][0]
         cases.append(
             Case(
@@ -144,12 +148,14 @@ def measure_inpainting(
     painter = lumina.LuminaInpaintPipeline.from_pipe(pipeline)
     painter.set_progress_bar_config(disable=True)
     unmasked = draw(pipeline, [case.pair for case in cases], cases)
-    usual = fmean(gradient(case, picture) for case, picture in zip(cases, unmasked, strict=True))
+    returned = round_trip(pipeline.vae, [case.picture for case in cases], batch_size=8)
+    usual = {"text to image": gradients(cases, unmasked), "autoencoder": gradients(cases, returned)}
     alone = draw(pipeline, [case.new for case in cases], cases)
     limit = [
         lineup.judge(case.new, picture).is_found for case, picture in zip(cases, alone, strict=True)
     ]
     lines = [share("found without a mask, what is new", limit)]
+    lines += [mean(f"gradient without a mask, {way}", values) for way, values in usual.items()]
     rows = [np.asarray(case.picture) for case in cases]
     for way, briefs, context in (
         ("what is new", [case.new for case in cases], None),
@@ -206,23 +212,36 @@ def draw(
 
 
 def judge(
-    way: str, lineup: Lineup, cases: list[Case], painted: list[np.ndarray], usual: float
+    way: str, lineup: Lineup, cases: list[Case], painted: list[np.ndarray], usual: dict
 ) -> list[dict]:
     """What became of one way to ask."""
-    verdicts, changes, gradients = [], [], []
+    verdicts, changes = [], []
     for case, picture in zip(cases, painted, strict=True):
         left, top, right, bottom = case.box
         verdicts.append(lineup.judge(Brief(case.new.things), picture[top:bottom, left:right]))
         difference = np.abs(picture.astype(int) - np.asarray(case.picture, int)).max(-1)
         near = dilate(as_mask(case.mask), BORDER)[0, 0].numpy() > 0
         changes.append(int((difference * ~near).max()))
-        gradients.append(gradient(case, picture) / usual)
+    steps = gradients(cases, painted)
     return [
         {"what": f"changed outside, {way}", "count": len(cases), "value": max(changes)},
         share(f"found, {way}", [verdict.is_found for verdict in verdicts]),
         share(f"found near, {way}", [verdict.is_near for verdict in verdicts]),
-        mean(f"gradient, {way}", gradients),
+        mean(f"gradient, {way}", steps),
+        *(
+            {
+                "what": f"gradient, {way}, times that of {other}",
+                "count": len(cases),
+                "value": fmean(steps) / fmean(values),
+            }
+            for other, values in usual.items()
+        ),
     ]
+
+
+def gradients(cases: list[Case], pictures: list[np.ndarray]) -> list[float]:
+    """One for each picture."""
+    return [gradient(case, picture) for case, picture in zip(cases, pictures, strict=True)]
 
 
 def gradient(case: Case, picture: np.ndarray) -> float:

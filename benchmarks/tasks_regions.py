@@ -1,24 +1,25 @@
 """Measure composition of regions, and sets of pictures in one style, with lumina-mini.
 
-Run `python benchmarks/tasks_regions.py compose` and `python benchmarks/tasks_regions.py style`. Each
-writes `results/tasks-compose.json` or `results/tasks-style.json`, and a sheet of its first pictures.
-Settings were chosen on other things and other seeds.
+Run `python benchmarks/tasks_regions.py compose` and `python benchmarks/tasks_regions.py style`.
+Each writes `results/tasks-compose.json` or `results/tasks-style.json`, and sheets of its first
+pictures. Settings were chosen on other things and other seeds.
 
 Composition: canvases of 256x256 pixels with 2, 3 and 4 regions in turn, at random places that do
-not overlap, each side 96 to 128 pixels in steps of 8. Each region asks for a thing, with or without a
-background color, equally often. It holds its thing if its crop resembles the drawing of that thing
-more than that of any other of the vocabulary. The crop leaves out the soft border, half of which
-lies in the region. Beside it: the same with hard borders, where the crop is the whole region;
-attention to regional prompts without windows; and "alone", each region as a picture of its own,
-which shows what the model can draw at that size.
+not overlap, each side 96 to 128 pixels in steps of 8. Each region asks for a thing, with or
+without a background color, equally often. It holds its thing if its crop resembles the drawing of
+that thing more than that of any other of the vocabulary. The crop leaves out the soft border, half
+of which lies in the region. Beside it: the same with hard borders, where the crop is the whole
+region; attention to regional prompts without windows; and "alone", each region as a picture of its
+own, which shows what the model can draw at that size.
 
 Style: sets of 4 pictures, the first of which names a background color in its prompt, and the
-others none. Who wants one look wants that background in all of them. So the color variance of a set
-is the variance over its pictures of the background color (the median of the outermost two pixels, as
-RGB in [0, 1]), summed over the channels. Each set is drawn from the same seeds without sharing and
-with it; the figure is the ratio of the mean variances. Its interval is that of the mean of the
-variances with sharing, divided by the mean without. Things are found as above. "follow" is the
-share of the other pictures whose background is nearest to the color that the first one names.
+others none. Who wants one look wants that background in all of them. So the color variance of a
+set is the variance over its pictures of the background color (the median of the outermost two
+pixels, as RGB in [0, 1]), summed over the channels. Each set is drawn from the same seeds without
+sharing and with it; the figure is the ratio of the mean variances. Its interval is that of the
+mean of the variances with sharing, divided by the mean without. Things are found as above.
+"follow" is the share of the other pictures whose background is nearest to the color that the first
+one names.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diffusers
 import numpy as np
@@ -76,7 +77,7 @@ class Canvas(NamedTuple):
 
 def main() -> None:
     """Measure, and write down what came out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=["compose", "style"])
     parser.add_argument("--count", type=int, default=24, help="canvases or sets")
     parser.add_argument("--ways", nargs="*", default=list(WAYS) + ["alone"])
@@ -112,7 +113,9 @@ def measure_compositions(lineup: Lineup, count: int, ways: list[str]) -> dict:
         start, right, pictures = time.monotonic(), [], []
         for canvas in draw_canvases(count):
             if way == "alone":
-                crops = [draw_alone(pipeline, canvas, number) for number in range(len(canvas.briefs))]
+                crops = [
+                    draw_alone(pipeline, canvas, number) for number in range(len(canvas.briefs))
+                ]
             else:
                 picture = draw_canvas(pipeline, canvas, WAYS[way])
                 pictures.append(picture)
@@ -155,9 +158,7 @@ def draw_boxes(rng: np.random.Generator, count: int) -> list[tuple[int, int, int
             return boxes
 
 
-def draw_canvas(
-    pipeline: lumina.LuminaComposePipeline, canvas: Canvas, options: dict
-) -> Image.Image:
+def draw_canvas(pipeline: Any, canvas: Canvas, options: dict) -> Image.Image:
     """The picture of a canvas, from the seed of its number."""
     return pipeline(
         canvas.regions,
@@ -169,9 +170,7 @@ def draw_canvas(
     ).images[0]
 
 
-def draw_alone(
-    pipeline: lumina.LuminaComposePipeline, canvas: Canvas, number: int
-) -> np.ndarray:
+def draw_alone(pipeline: Any, canvas: Canvas, number: int) -> np.ndarray:
     """One region as a picture of its own, at the nearest size above it."""
     _, _, *sides = canvas.boxes[number]
     width, height = (-(-side // 16) * 16 for side in sides)
@@ -194,6 +193,68 @@ def crop(picture: Image.Image, box: tuple[int, int, int, int], margin: int) -> n
     return np.asarray(picture)[rows, left + margin : left + width - margin]
 
 
+def measure_sets(lineup: Lineup, count: int) -> dict:
+    """What sharing does to the color variance, and to things that are found."""
+    pipeline = lumina.LuminaStylePipeline.from_pipe(load())
+    pipeline.set_progress_bar_config(disable=True)
+    measured = {}
+    for way, options in {"independent": {"sharing": 0.0}, "shared": {}}.items():
+        start, sets = time.monotonic(), []
+        for number, briefs in enumerate(draw_sets(count)):
+            sets.append(draw_set(pipeline, briefs, number, options))
+        save_sheet([one for some in sets[:4] for one in some], f"tasks-style-{way}", columns=SET)
+        measured[way] = judge_sets(lineup, list(draw_sets(count)), sets)
+        measured[way]["seconds"] = round(time.monotonic() - start)
+        print(way, measured[way], flush=True)
+    before = measured["independent"]["color_variance"]
+    shared = measured["shared"]
+    return {
+        "sets": count,
+        "pictures_of": measured,
+        "color_variance_ratio": round(shared["color_variance"] / before, 3),
+        "ratio_interval": [round(end / before, 3) for end in shared["color_variance_interval"]],
+    }
+
+
+def draw_sets(count: int) -> Iterator[list[Brief]]:
+    """As many sets, always the same; white is no color to follow, since it is the usual one."""
+    things = iter(shuffled(shipped_things(), "style"))
+    colors = [color for color in PALETTE if color != "white"]
+    for number in range(count):
+        color = str(np.random.default_rng([number, *b"style"]).choice(colors))
+        yield [Brief((next(things),), color if place == 0 else None) for place in range(SET)]
+
+
+def draw_set(pipeline: Any, briefs: list[Brief], number: int, options: dict) -> Any:
+    """The pictures of a set, from seeds that no other set has."""
+    return pipeline(
+        [write(brief, "en") for brief in briefs],
+        num_inference_steps=catalog.find("lumina-mini").defaults["steps"],
+        generator=[torch.Generator().manual_seed(SET * number + place) for place in range(SET)],
+        **options,
+    ).images
+
+
+def judge_sets(lineup: Lineup, briefs: list[list[Brief]], sets: list[list[Image.Image]]) -> dict:
+    """Color variances and shares over all sets."""
+    variances, found, followed = [], [], []
+    for asked, pictures in zip(briefs, sets, strict=True):
+        pixels = [np.asarray(picture) for picture in pictures]
+        backgrounds = np.stack([cut_out(one).background for one in pixels])
+        variances.append(float((backgrounds / 255).var(0).sum()))
+        found += [
+            lineup.judge(Brief(brief.things), one).is_found
+            for brief, one in zip(asked, pixels, strict=True)
+        ]
+        followed += [nearest_color(color) == asked[0].background for color in backgrounds[1:]]
+    return {
+        "color_variance": float(np.mean(variances)),
+        "color_variance_interval": list(interval_of_mean(variances)),
+        "things": share(found),
+        "follow": share(followed),
+    }
+
+
 def share(right: list[bool]) -> dict:
     """A share with its interval."""
     low, high = wilson(sum(right), len(right))
@@ -205,7 +266,7 @@ def share(right: list[bool]) -> dict:
     }
 
 
-def load() -> lumina.LuminaPipeline:
+def load() -> Any:
     """The shipped model."""
     return lumina.load("lumina-mini")
 

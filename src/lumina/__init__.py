@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lumina.pipelines.panorama import LuminaPanoramaPipeline
     from lumina.pipelines.regions import Region, grid_regions
     from lumina.pipelines.rewrite import LuminaRewritePipeline
+    from lumina.pipelines.style import LuminaStylePipeline
     from lumina.pipelines.text_to_image import LuminaPipeline
     from lumina.pipelines.upscale import LuminaUpscalePipeline
 
@@ -40,6 +41,7 @@ _HOMES = {
     "LuminaPanoramaPipeline": "lumina.pipelines.panorama",
     "LuminaPipeline": "lumina.pipelines.text_to_image",
     "LuminaRewritePipeline": "lumina.pipelines.rewrite",
+    "LuminaStylePipeline": "lumina.pipelines.style",
     "LuminaUpscalePipeline": "lumina.pipelines.upscale",
     "NextDiT": "lumina.backbones.next_dit",
     "OriginalLuminaPipeline": "lumina.pipelines.original",
@@ -65,6 +67,7 @@ __all__ = [
     "LuminaPanoramaPipeline",
     "LuminaPipeline",
     "LuminaRewritePipeline",
+    "LuminaStylePipeline",
     "LuminaUpscalePipeline",
     "NextDiT",
     "OriginalLuminaPipeline",

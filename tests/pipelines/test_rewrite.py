@@ -36,7 +36,7 @@ def test_steps_are_undone_to_the_tolerance(name):
     assert far(back, end) < len(times) * TOLERANCE
 
 
-@pytest.mark.parametrize("solver", [None, "euler", "midpoint", "rk4"])
+@pytest.mark.parametrize("solver", [None, "midpoint"])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_the_way_back_and_forth_with_the_same_words_ends_at_the_picture(pipeline, solver, strength):
     if solver:
@@ -44,6 +44,15 @@ def test_the_way_back_and_forth_with_the_same_words_ends_at_the_picture(pipeline
     options = {"num_inference_steps": 10, "guidance_scale": 1.0, "output_type": "latent"}
     back = pipeline("a cat", PICTURE, "a cat", strength, **options).images
     assert far(back, encode_pixels(pipeline.vae, as_pixels([PICTURE], Size(64, 64)))) < 0.01
+
+
+def test_other_schedulers_go_back_along_the_same_flow(pipeline):
+    data = torch.randn(1, 4, 8, 8)
+    noises = []
+    for solver in ("dpm++", "midpoint"):
+        pipeline.scheduler = FlowSolverScheduler(solver=solver)
+        noises.append(pipeline.invert(data, "a cat", num_inference_steps=16))
+    assert far(*noises) < 0.02
 
 
 def test_guidance_is_for_the_way_forth_alone(pipeline):

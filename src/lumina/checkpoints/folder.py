@@ -32,6 +32,15 @@ PIPELINES = {
     "LuminaText2ImgPipeline": _OF_TEXT,
     "OriginalLuminaPipeline": _OF_TEXT,
     "LuminaFlagPipeline": _OF_TEXT,
+    "LuminaAnagramPipeline": _OF_TEXT,
+    "LuminaComposePipeline": _OF_TEXT,
+    "LuminaImg2ImgPipeline": _OF_TEXT,
+    "LuminaInpaintPipeline": _OF_TEXT,
+    "LuminaInterpolationPipeline": _OF_TEXT,
+    "LuminaPanoramaPipeline": _OF_TEXT,
+    "LuminaRewritePipeline": _OF_TEXT,
+    "LuminaStylePipeline": _OF_TEXT,
+    "LuminaUpscalePipeline": _OF_TEXT,
     "LuminaClassPipeline": ("transformer", "vae", "scheduler"),
 }
 """Pipelines that can be loaded, and the folders that each has."""

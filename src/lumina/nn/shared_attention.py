@@ -61,7 +61,7 @@ def share_attention(
 
 
 def frame_tokens(rows: int, cols: int) -> Int[Tensor, " frame"]:
-    """Tokens along the edges of a grid, where a picture shows its surroundings and not its subject."""
+    """Tokens along the edges of a grid, where pictures show surroundings rather than a subject."""
     is_frame = torch.ones(rows, cols, dtype=torch.bool)
     is_frame[1:-1, 1:-1] = False
     return is_frame.flatten().nonzero()[:, 0]

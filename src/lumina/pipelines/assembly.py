@@ -24,6 +24,7 @@ from lumina.pipelines.interpolate import LuminaInterpolationPipeline
 from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
 from lumina.pipelines.panorama import LuminaPanoramaPipeline
 from lumina.pipelines.rewrite import LuminaRewritePipeline
+from lumina.pipelines.style import LuminaStylePipeline
 from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.pipelines.upscale import LuminaUpscalePipeline
 from lumina.requests import PRESETS
@@ -35,6 +36,7 @@ KINDS: dict[str, type[ImagePipeline]] = {
     "LuminaFlagPipeline": LuminaFlagPipeline,
     "LuminaClassPipeline": LuminaClassPipeline,
     "LuminaComposePipeline": LuminaComposePipeline,
+    "LuminaStylePipeline": LuminaStylePipeline,
     "LuminaUpscalePipeline": LuminaUpscalePipeline,
     "LuminaPanoramaPipeline": LuminaPanoramaPipeline,
     "LuminaInterpolationPipeline": LuminaInterpolationPipeline,

@@ -197,8 +197,7 @@ def put_back(
         windows: Where in them.
         share: How much of each pixel is new.
     """
-    window = windows[0]
-    new = resize(new, Size(window.width, window.height)).clamp(-1, 1)
+    new = resize(new, Size(windows[0].width, windows[0].height)).clamp(-1, 1)
     result = pixels.clone()
     for picture, part, window, alpha in zip(result, new, windows, share, strict=True):
         rows, cols = window.place

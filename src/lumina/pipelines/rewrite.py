@@ -103,7 +103,8 @@ class LuminaRewritePipeline(TextPipeline):
         """Find the noise from which the scheduler would come to these latents, without guidance.
 
         Steps that do not depend on those before, such as Euler's, are undone one by one. For other
-        schedulers the flow is followed backwards by a solver of order 4, at the same times.
+        schedulers the flow is followed backwards by a solver of order 4, at the same times. Steps
+        should be ten or more: of long ones the trials do not find where they began.
 
         Args:
             image_latents: What a VAE makes of pictures, scaled: see `encode_pixels`.

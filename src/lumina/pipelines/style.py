@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from diffusers import ImagePipelineOutput
+from jaxtyping import Int
 from torch import Tensor
 
 from lumina.backbones.blocks import Attends
@@ -14,7 +15,7 @@ from lumina.nn.shared_attention import frame_tokens, share_attention
 from lumina.pipelines import checks
 from lumina.pipelines.text import TextPipeline
 from lumina.requests import SIZE_MULTIPLE
-from lumina.types import Size, Velocity
+from lumina.types import Attend, Size, Velocity
 
 SHARED = ("frame", "all")
 SOURCES = ("first", "all")
@@ -76,14 +77,13 @@ class LuminaStylePipeline(TextPipeline):
         settings = self._settings(sampling)
         checks.size(*size)
         _check(prompts, sharing=sharing, source=source, shared=shared, interval=interval)
-        velocity = self._encode_for(prompts, size, settings)
+        tokens = _shared_tokens(shared, size)
         attends = None
         if sharing and len(prompts) > 1:
-            grid = (size.height // SIZE_MULTIPLE, size.width // SIZE_MULTIPLE)
-            tokens = frame_tokens(*grid) if shared == "frame" else torch.arange(grid[0] * grid[1])
             sources = 1 if source == "first" else None
             attend = share_attention(len(prompts), tokens, sharing=sharing, sources=sources)
             attends = _in_blocks(attend, len(self.transformer.layers), first_block)
+        velocity = self._encode_for(prompts, size, settings)
 
         def at(time: float) -> Velocity:
             is_shared = interval[0] <= time < interval[1]
@@ -106,7 +106,12 @@ class LuminaStylePipeline(TextPipeline):
         return self._finish(x, output_type=output_type, return_dict=return_dict)
 
 
-def _in_blocks(attend: Any, blocks: int, first: int | None) -> Attends:
+def _shared_tokens(shared: str, size: Size) -> Int[Tensor, " shared"]:
+    rows, cols = size.height // SIZE_MULTIPLE, size.width // SIZE_MULTIPLE
+    return frame_tokens(rows, cols) if shared == "frame" else torch.arange(rows * cols)
+
+
+def _in_blocks(attend: Attend, blocks: int, first: int | None) -> Attends:
     """Attention of each block: shared from the first one on.
 
     Raises:

@@ -26,7 +26,7 @@ tiles take the rest."""
 
 WORKING_COPIES = 4
 """How often the largest activation of a layer is in memory: as it comes in, normalised, activated,
-and as it goes out. Within 5 % of what the shipped autoencoder takes (`benchmarks/tiling.py`)."""
+and as it goes out. The shipped autoencoder takes 3 to 12 % more (`benchmarks/tiling.py`)."""
 
 SMALLEST_SIDE = 64
 """Of a tile, in pixels of what comes out. Smaller ones would be mostly surroundings."""

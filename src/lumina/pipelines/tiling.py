@@ -32,6 +32,7 @@ def enable_tiling(vae: Any, *, memory_gb: float | None = None) -> None:
             computed whole. The picture itself and the middle of the autoencoder are always whole:
             less than working on them takes is as good as what it takes. None: what is larger
             than the autoencoder was trained for is tiled, in about a fifth of the memory.
+            A process on a CPU grows by about a quarter more than that, as its heap has gaps.
 
     Raises:
         ValueError: If `memory_gb` is not above 0, or the autoencoder cannot be held to it.
