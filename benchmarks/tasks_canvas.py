@@ -10,7 +10,9 @@ measured before.
   turned, is nearest to that of the first (mean square over RGB on white), chosen from the reference
   drawings before any picture is made. A picture is right if, upright, the first thing is in the top
   five of the lineup of all things and, turned, the second is. No picture is drawn twice. "Plain
-  pictures" are of the first thing alone and judged alike: what a pair is worth by itself.
+  pictures" are of the first thing alone and judged alike: what a pair is worth by itself. Suited
+  pairs were added after random ones had stayed below 0.4 in tuning; their choice uses the same
+  drawings as the judge, so read both.
 - wrap: change of pixels across the edges that meet, against the change between the 32 columns (or
   rows) on either side of them, both as means over all pictures.
 - upscale: pictures of 256x256 of things whose drawing is one connected part. A picture is right if

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lumina import LuminaError
-from lumina.pipelines.style import LuminaStylePipeline
+from lumina.pipelines.style import SHARED, LuminaStylePipeline
 from lumina.pipelines.text_to_image import LuminaPipeline
 
 PROMPTS = ["a cat on a red background", "a dog", "an apple"]
@@ -31,13 +31,17 @@ def independent(ours, draw):
     return draw(ours, PROMPTS, generator=generators)
 
 
-def test_without_sharing_pictures_are_independent(make_set, independent, assert_same):
-    assert_same(make_set(sharing=0), independent)
-    assert_same(make_set(sharing=1e-30), independent)
+@pytest.mark.parametrize("shared", SHARED)
+@pytest.mark.parametrize("sharing", [0, 1e-30])
+def test_without_sharing_pictures_are_independent(
+    make_set, independent, assert_same, shared, sharing
+):
+    assert_same(make_set(sharing=sharing, shared=shared), independent)
 
 
-def test_the_first_picture_is_followed_and_follows_none(make_set, independent, assert_same):
-    pictures = make_set()
+@pytest.mark.parametrize("shared", ["words", "frame"])
+def test_the_first_picture_is_followed_and_follows_none(make_set, independent, assert_same, shared):
+    pictures = make_set(shared=shared)
     assert_same(pictures[:1], independent[:1])
     for picture, alone in zip(pictures[1:], independent[1:], strict=True):
         assert not torch.allclose(picture, alone, atol=1e-3)
@@ -49,30 +53,32 @@ def test_what_follows_does_not_depend_on_the_others_that_follow(make_set, assert
 
 
 def test_all_can_follow_all(make_set, independent):
-    pictures = make_set(source="all")
+    pictures = make_set(shared="all")
     for picture, alone in zip(pictures, independent, strict=True):
         assert not torch.allclose(picture, alone, atol=1e-3)
 
 
-@pytest.mark.parametrize("source", ["first", "all"])
-def test_a_set_of_one_is_text_to_image(make_set, independent, assert_same, source):
-    assert_same(make_set(PROMPTS[:1], source=source), independent[:1])
+@pytest.mark.parametrize("shared", SHARED)
+def test_a_set_of_one_is_text_to_image(make_set, independent, assert_same, shared):
+    assert_same(make_set(PROMPTS[:1], shared=shared), independent[:1])
 
 
-def test_pictures_share_in_their_blocks_and_times_alone(ours, make_set):
-    seen = []
-    watch = ours.transformer.register_forward_pre_hook(
-        lambda _module, _arguments, named: seen.append(named["attend"]), with_kwargs=True
+@pytest.mark.parametrize("shared", SHARED)
+def test_pictures_share_in_their_times_alone(make_set, assert_same, shared):
+    early, late = (
+        make_set(shared=shared, num_inference_steps=3, interval=interval)
+        for interval in ((0.0, 0.3), (0.3, 1.0))
     )
-    make_set(num_inference_steps=4, interval=(0.2, 0.7), first_block=1)
-    watch.remove()
-    shared = [attend is not None and [part is not None for part in attend] for attend in seen]
-    assert shared == [False, [False, True], [False, True], False]
+    whole = make_set(shared=shared, num_inference_steps=3)
+    for part in (early, late):
+        assert not torch.allclose(part, whole, atol=1e-4)
+    never = make_set(shared=shared, num_inference_steps=3, interval=(0.1, 0.2))
+    assert_same(never, make_set(sharing=0, num_inference_steps=3))
 
 
-def test_parts_and_blocks_that_share_make_a_difference(make_set):
+def test_what_is_shared_and_where_makes_a_difference(make_set):
     usual = make_set()
-    for options in ({"shared": "all"}, {"first_block": 0}, {"sharing": 2.0}):
+    for options in ({"shared": "frame"}, {"first_block": 1}, {"sharing": 2.0}):
         assert not torch.allclose(make_set(**options), usual, atol=1e-4)
 
 
@@ -95,11 +101,10 @@ def test_pipelines_share_their_parts_in_both_directions(ours):
         ([], {}, "list of prompts"),
         ("a cat", {"generator": None}, "list of prompts"),
         (PROMPTS, {"sharing": -1}, "sharing is -1"),
-        (PROMPTS, {"source": "last"}, "unknown source"),
         (PROMPTS, {"shared": "middle"}, "unknown part"),
         (PROMPTS, {"first_block": 2}, "the network has 2"),
         (PROMPTS, {"interval": (0.5, 0.5)}, "two times"),
-        (PROMPTS, {"context_drop": "all"}, "context drop"),
+        (PROMPTS, {"shared": "all", "context_drop": "all"}, "context drop"),
     ],
 )
 def test_what_makes_no_set_is_refused(make_set, prompts, options, words):

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from lumina.nn.attention import fused_attend
 from lumina.types import Attend
 
+UNNOTICED = 1e-30
+"""Weight of a token that attention sees, and that the mean of a text, in float32, does not."""
+
 
 def attend_regions(weights: Float[Tensor, "texts n"], attend: Attend = fused_attend) -> Attend:
     """Attend to several texts, each of which counts in its own part of a picture.

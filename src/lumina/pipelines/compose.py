@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.errors import LuminaError
-from lumina.nn.regional import attend_regions, coarsen, part_picture
+from lumina.nn.regional import UNNOTICED, attend_regions, coarsen, part_picture
 from lumina.pipelines import checks
 from lumina.pipelines.pictures import (
     Picture,
@@ -30,9 +30,6 @@ from lumina.types import Size, Velocity, VelocityAt
 
 BLANK = "white"
 """What lies outside of all regions where nothing says what to draw there."""
-
-UNNOTICED = 1e-30
-"""Weight of a token that attention sees, and that the mean of a text, in float32, does not."""
 
 
 _ALL = slice(None)

@@ -5,20 +5,20 @@ from typing import Any
 
 import torch
 from diffusers import ImagePipelineOutput
-from jaxtyping import Int
 from torch import Tensor
 
 from lumina.backbones.blocks import Attends
 from lumina.backbones.next_dit import NextDiT
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.nn.shared_attention import frame_tokens, share_attention
+from lumina.nn.regional import UNNOTICED
+from lumina.nn.shared_attention import frame_tokens, share_tokens, share_words
 from lumina.pipelines import checks
 from lumina.pipelines.text import TextPipeline
+from lumina.pipelines.velocity import Condition, TextVelocity
 from lumina.requests import SIZE_MULTIPLE
 from lumina.types import Attend, Size, Velocity
 
-SHARED = ("frame", "all")
-SOURCES = ("first", "all")
+SHARED = ("words", "frame", "all")
 
 
 class LuminaStylePipeline(TextPipeline):
@@ -30,11 +30,10 @@ class LuminaStylePipeline(TextPipeline):
     def __call__(
         self,
         prompts: Sequence[str],
-        sharing: float = 10.0,
+        sharing: float = 5.0,
         *,
-        source: str = "first",
-        shared: str = "frame",
-        first_block: int | None = None,
+        shared: str = "words",
+        first_block: int = 0,
         interval: tuple[float, float] = (0.0, 1.0),
         width: int | None = None,
         height: int | None = None,
@@ -48,14 +47,14 @@ class LuminaStylePipeline(TextPipeline):
 
         Args:
             prompts: One for each picture.
-            sharing: How many times a shared token counts in attention, where a picture's own
-                count once. 0 makes independent pictures.
-            source: "first" makes the first picture the one that the others follow, and leaves it
-                as it is alone. With "all" each follows all others.
-            shared: "frame" shares the tokens along the edges of a picture, which show its
-                surroundings; what is in its middle is hardly carried over. "all" shares all.
-            first_block: Share in the blocks of the network from this one on, counted from 0. None:
-                in the second half. Before that, blocks lay out what is to be seen.
+            sharing: How many times a shared word or token counts in attention, where a picture's
+                own count once. 0 makes independent pictures.
+            shared: With "words", all pictures attend to those words of the first prompt that
+                concern the surroundings in its picture, and so follow what it says of them. With
+                "frame", they attend to the tokens along the edges of the first picture. In both,
+                the first picture is what it would be alone. With "all", each picture attends to
+                all tokens of all others, as in the paper.
+            first_block: Share in the blocks of the network from this one on.
             interval: Share between these times.
             width: Pixels, a multiple of 16. None is the size that the model was trained at.
             height: Pixels, a multiple of 16. None is the size that the model was trained at.
@@ -66,28 +65,28 @@ class LuminaStylePipeline(TextPipeline):
             sampling: Fields of `Sampling`.
 
         Raises:
-            UnknownNameError: If `source` or `shared` is none of these.
+            UnknownNameError: If `shared` is none of these.
             LuminaError: If a setting is out of range, or there are no prompts.
             ValueError: If a size or the latents do not fit the model.
 
         Source:
-            See `share_attention`.
+            See `share_words` and `share_tokens`.
         """
         size = Size(width or self.default_image_size, height or self.default_image_size)
         settings = self._settings(sampling)
         checks.size(*size)
-        _check(prompts, sharing=sharing, source=source, shared=shared, interval=interval)
-        tokens = _shared_tokens(shared, size)
-        attends = None
-        if sharing and len(prompts) > 1:
-            sources = 1 if source == "first" else None
-            attend = share_attention(len(prompts), tokens, sharing=sharing, sources=sources)
-            attends = _in_blocks(attend, len(self.transformer.layers), first_block)
+        blocks = len(self.transformer.layers)
+        _check(prompts, sharing, shared, interval, first_block=first_block, blocks=blocks)
         velocity = self._encode_for(prompts, size, settings)
+        is_on, is_off = _share(velocity, sharing=sharing, shared=shared)
+        is_on = [is_on if number >= first_block else is_off for number in range(blocks)]
 
         def at(time: float) -> Velocity:
-            is_shared = interval[0] <= time < interval[1]
-            velocity.attend = attends if is_shared else None
+            attends: Attends = is_on if interval[0] <= time < interval[1] else is_off
+            if shared == "words":
+                velocity.attend_text = attends
+            else:
+                velocity.attend = attends
             return velocity.at(time)
 
         device = self._execution_device
@@ -106,44 +105,52 @@ class LuminaStylePipeline(TextPipeline):
         return self._finish(x, output_type=output_type, return_dict=return_dict)
 
 
-def _shared_tokens(shared: str, size: Size) -> Int[Tensor, " shared"]:
-    rows, cols = size.height // SIZE_MULTIPLE, size.width // SIZE_MULTIPLE
-    return frame_tokens(rows, cols) if shared == "frame" else torch.arange(rows * cols)
+def _share(velocity: TextVelocity, *, sharing: float, shared: str) -> tuple[Attend, Attend | None]:
+    """Attention that shares, and attention that does not, for what the velocity then reads."""
+    rows, cols = velocity.size.height // SIZE_MULTIPLE, velocity.size.width // SIZE_MULTIPLE
+    pictures = velocity.pictures
+    if shared == "all":
+        return share_tokens(pictures, torch.arange(rows * cols), sharing=sharing), None
+    frame = frame_tokens(rows, cols)
+    if shared == "frame":
+        return share_tokens(pictures, frame, sharing=sharing, sources=1), None
+    velocity.condition = _append_first(velocity.condition, pictures)
+    words = [share_words(pictures, frame, sharing=amount) for amount in (sharing, 0.0)]
+    return words[0], words[1]
 
 
-def _in_blocks(attend: Attend, blocks: int, first: int | None) -> Attends:
-    """Attention of each block: shared from the first one on.
-
-    Raises:
-        LuminaError: If there is no such block.
-    """
-    first = blocks // 2 if first is None else first
-    if not 0 <= first < blocks:
-        raise LuminaError(
-            f"the first block that shares is {first}, and the network has {blocks}",
-            hint=f"allowed: 0 to {blocks - 1}",
-        )
-    return [attend if number >= first else None for number in range(blocks)]
+def _append_first(texts: Condition, pictures: int) -> Condition:
+    """Each text, followed by the first prompt, which all prompts after it see in attention alone."""
+    first = texts.features[:1].expand_as(texts.features)
+    seen = torch.zeros_like(texts.mask, dtype=torch.float32)
+    seen[1:pictures] = texts.mask[0] * UNNOTICED
+    return Condition(
+        torch.cat([texts.features, first], dim=1), torch.cat([texts.mask.float(), seen], dim=1)
+    )
 
 
 def _check(
     prompts: Sequence[str],
-    *,
     sharing: float,
-    source: str,
     shared: str,
     interval: tuple[float, float],
+    *,
+    first_block: int,
+    blocks: int,
 ) -> None:
     if isinstance(prompts, str) or not prompts:
         raise LuminaError(
-            "a set needs a list of prompts", hint='["a cat on a red background", "a dog"]'
+            "a set needs a list of prompts", hint='such as ["a cat on a red background", "a dog"]'
         )
     if sharing < 0:
         raise LuminaError(f"sharing is {sharing}", hint="allowed: 0 and above")
-    if source not in SOURCES:
-        raise UnknownNameError.among(SOURCES, source, kind="source")
     if shared not in SHARED:
         raise UnknownNameError.among(SHARED, shared, kind="part to share")
+    if not 0 <= first_block < blocks:
+        raise LuminaError(
+            f"the first block that shares is {first_block}, and the network has {blocks}",
+            hint=f"allowed: 0 to {blocks - 1}",
+        )
     start, end = interval
     if not 0 <= start < end <= 1:
         raise LuminaError(

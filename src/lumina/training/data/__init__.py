@@ -1,0 +1,1 @@
+"""Data of training runs: what there is, what makes each batch, and what is computed once."""

@@ -1,0 +1,90 @@
+"""What a source of data is made of: examples, each a picture with what it is trained under."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+from lumina.training.data.report import Report
+from lumina.types import Size
+
+
+@runtime_checkable
+class Picture(Protocol):
+    """A picture that is read or painted when it is needed."""
+
+    @property
+    def size(self) -> Size:
+        """Width and height of the upright picture, known without decoding it."""
+        ...
+
+    def open(self) -> Image.Image:
+        """The picture in RGB, upright, on white where it is transparent.
+
+        Raises:
+            BrokenPictureError: If it cannot be read.
+        """
+        ...
+
+    def digest(self) -> str:
+        """Hash of what the picture is made from: the bytes of a file, or a description.
+
+        Raises:
+            BrokenPictureError: If it cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class Captions(Protocol):
+    """What may be said of a picture."""
+
+    def every(self) -> tuple[str, ...]:
+        """All captions that can be drawn, each once."""
+        ...
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """One of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """Captions that stand beside a picture, each as likely as the others."""
+
+    texts: tuple[str, ...]
+
+    def every(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(dict.fromkeys(self.texts))
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """Any one of them."""
+        return self.texts[int(rng.integers(len(self.texts)))]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture and what it is trained under.
+
+    Args:
+        key: Name within its source, which stays the same from run to run.
+        picture: The picture.
+        captions: What may be said of it.
+        label: Number of its class, where it has one.
+        loss_weight: How much its loss counts, relative to 1.
+    """
+
+    key: str
+    picture: Picture
+    captions: Captions
+    label: int | None = None
+    loss_weight: float = 1.0
+
+
+class Found(NamedTuple):
+    """The examples of a source, in an order that stays the same, and an account of the others."""
+
+    examples: list[Example]
+    report: Report

@@ -1,0 +1,73 @@
+"""Pictures in folders: with files of captions beside them, or with a folder for each class."""
+
+from pathlib import Path
+
+from lumina.errors import LuminaError
+from lumina.training.data.decoding import BrokenPictureError, FilePlace
+from lumina.training.data.examples import Found
+from lumina.training.data.gathering import SUFFIXES, Gathering, Notes, clean, parse, read_notes
+from lumina.training.data.sources import ClassesSource, FolderSource
+
+
+def find_in_folder(source: FolderSource) -> Found:
+    """Pictures of a folder and of those in it, by name.
+
+    Captions are the lines of `NAME.txt` or the fields of `NAME.json` beside `NAME.jpg`.
+    """
+    folder = Path(source.path).expanduser()
+    gathering = Gathering(source.title)
+    for picture in list_pictures(folder):
+        name = picture.relative_to(folder).as_posix()
+        with gathering.finding(name):
+            gathering.add(name, FilePlace(picture), _notes_beside(picture, source.caption))
+    return gathering.found()
+
+
+def find_classes(source: ClassesSource) -> Found:
+    """Pictures of a folder of classes, which are numbered in the order of their names.
+
+    The caption is the name of the class, with spaces for underscores.
+
+    Raises:
+        LuminaError: If the folder has no folders.
+    """
+    folder = Path(source.path).expanduser()
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not classes:
+        raise LuminaError(
+            f"{source.path} has no folders", hint="it needs one with the pictures of each class"
+        )
+    gathering = Gathering(source.title)
+    for label, path in enumerate(classes):
+        notes = Notes((path.name.replace("_", " "),), label)
+        for picture in list_pictures(path):
+            name = picture.relative_to(folder).as_posix()
+            with gathering.finding(name):
+                gathering.add(name, FilePlace(picture), notes)
+    return gathering.found()
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Files that are named as pictures are, in a folder and those in it; no hidden ones."""
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    return sorted(path for path in files if not _is_hidden(path.relative_to(folder)))
+
+
+def _notes_beside(picture: Path, otherwise: str) -> Notes:
+    described, written = picture.with_suffix(".json"), picture.with_suffix(".txt")
+    notes = Notes()
+    if described.is_file():
+        notes = read_notes(parse(described.read_bytes(), described.name))
+    if written.is_file():
+        try:
+            lines = written.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise BrokenPictureError(f"{written.name} is not UTF-8") from error
+        notes = notes._replace(captions=notes.captions + clean(lines))
+    if not notes.captions and otherwise:
+        return notes._replace(captions=(otherwise,))
+    return notes
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

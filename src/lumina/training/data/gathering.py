@@ -1,0 +1,115 @@
+"""How sources of stored pictures collect their examples and account for the others."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from lumina.training.data.decoding import BrokenPictureError, Place, StoredPicture
+from lumina.training.data.examples import Example, Found, Written
+from lumina.training.data.report import Broken, Report
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+"""Names of files that are taken for pictures, in lower case."""
+
+CAPTION_NAMES = ("caption", "captions", "text", "prompt")
+"""Fields of JSON that hold a caption or a list of them; the first that is there counts."""
+
+
+class Notes(NamedTuple):
+    """What stands beside a picture."""
+
+    captions: tuple[str, ...] = ()
+    label: int | None = None
+    loss_weight: float = 1.0
+
+
+class Gathering:
+    """Examples of a source while they are being found."""
+
+    def __init__(self, source: str):
+        self._report = Report(source)
+        self._examples: list[Example] = []
+        self._keys: Counter[str] = Counter()
+
+    @contextmanager
+    def finding(self, name: str) -> Iterator[None]:
+        """Count a picture, and note that it is broken if what is done here finds it so."""
+        self._report.found += 1
+        try:
+            yield
+        except BrokenPictureError as error:
+            self._report.broken.append(Broken(name, str(error)))
+
+    def add(self, name: str, place: Place, notes: Notes) -> None:
+        """Take a picture, if there is something to say about it.
+
+        Args:
+            name: What it is called; one that occurs again gets a number.
+            place: Where its bytes are.
+            notes: What stands beside it.
+
+        Raises:
+            BrokenPictureError: If it is no picture.
+        """
+        self._keys[name] += 1
+        key = name if self._keys[name] == 1 else f"{name}#{self._keys[name]}"
+        picture = StoredPicture.at(place)
+        if not notes.captions:
+            self._report.without_caption.append(key)
+            return
+        captions = Written(notes.captions)
+        self._examples.append(Example(key, picture, captions, notes.label, notes.loss_weight))
+
+    def found(self) -> Found:
+        """What there is."""
+        return Found(self._examples, self._report)
+
+
+def read_notes(record: Mapping[str, Any], caption: str = "", label: str = "label") -> Notes:
+    """What a record of JSON says about a picture.
+
+    Args:
+        record: It may have a caption or captions, a label and a `loss_weight`.
+        caption: Field of the captions. "" stands for the first of `CAPTION_NAMES`.
+        label: Field of the label.
+
+    Raises:
+        BrokenPictureError: If a value is not of its type.
+    """
+    names = [caption] if caption else CAPTION_NAMES
+    said = next((record[name] for name in names if record.get(name) is not None), ())
+    texts = [said] if isinstance(said, str) else said
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise BrokenPictureError(f"its caption is {said!r}, not text or a list of texts")
+    weight, number = record.get("loss_weight", 1.0), record.get(label)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
+        raise BrokenPictureError(f"its loss_weight is {weight!r}, not a number from 0")
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+        raise BrokenPictureError(f"its {label} is {number!r}, not a whole number")
+    return Notes(clean(texts), number, float(weight))
+
+
+def clean(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """Texts without space around them, and without those that are nothing else."""
+    return tuple(text.strip() for text in texts if text.strip())
+
+
+def parse(text: str | bytes, what: str) -> dict[str, Any]:
+    """An object of JSON.
+
+    Args:
+        text: The JSON.
+        what: What it is called if it is none.
+
+    Raises:
+        BrokenPictureError: If it is none.
+    """
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise BrokenPictureError(f"{what} is not JSON") from error
+    if not isinstance(record, dict):
+        raise BrokenPictureError(f"{what} is not an object of JSON")
+    return record

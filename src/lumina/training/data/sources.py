@@ -1,0 +1,308 @@
+"""Sources of training data as typed settings: the `[[data]]` tables of a recipe."""
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lumina.errors import LuminaError, UnknownNameError
+from lumina.requests import read_size
+from lumina.settings import check_names, check_settings, setting
+
+if TYPE_CHECKING:
+    from lumina.training.data.examples import Found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What every source has."""
+
+    name: str = setting("", "what reports call it")
+    weight: float = setting(1.0, "how often it is drawn from, relative to the others", above=0)
+
+    def check(self) -> None:
+        """Refuse, before anything is read, what cannot be found.
+
+        Raises:
+            LuminaError: If a file, a folder or a library is missing.
+        """
+        raise NotImplementedError
+
+    def find(self) -> "Found":
+        """Its examples, for which the headers of pictures are read.
+
+        Raises:
+            LuminaError: If a list of pictures cannot be read.
+        """
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """What reports call it."""
+        return self.name or " ".join([kind_of(self), getattr(self, "path", "")]).strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSource(Source):
+    """Pictures of a folder and those in it, with a .txt or .json file of captions beside each."""
+
+    path: str = setting("", "the folder")
+    caption: str = setting("", "caption of every picture that has no file of captions")
+
+    def check(self) -> None:
+        """Refuse a folder that is not there."""
+        refuse_missing_folder(self.path)
+
+    def find(self) -> "Found":
+        """Its pictures, by name."""
+        from lumina.training.data.folders import find_in_folder
+
+        return find_in_folder(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassesSource(Source):
+    """A folder with a folder of pictures for each class, as ImageNet has them."""
+
+    path: str = setting("", "the folder of folders")
+
+    def check(self) -> None:
+        """Refuse a folder that is not there."""
+        refuse_missing_folder(self.path)
+
+    def find(self) -> "Found":
+        """Its pictures, by class and name."""
+        from lumina.training.data.folders import find_classes
+
+        return find_classes(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonlSource(Source):
+    """A file with a line of JSON for each picture."""
+
+    path: str = setting("", "the .jsonl file")
+    root: str = setting("", "folder that the pictures are in; that of the file where it is empty")
+    image: str = setting("image", "field with the path of the picture")
+    caption: str = setting("", "field with the captions; found by its usual names where empty")
+    label: str = setting("label", "field with the number of the class, if there is one")
+
+    def check(self) -> None:
+        """Refuse a file or a folder that is not there."""
+        refuse_missing_file(self.path)
+        if self.root:
+            refuse_missing_folder(self.root)
+
+    def find(self) -> "Found":
+        """Its pictures, by line."""
+        from lumina.training.data.lists import find_in_jsonl
+
+        return find_in_jsonl(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalSource(Source):
+    """The data of a recipe of the original release: YAML that lists files of JSON."""
+
+    path: str = setting("", "the .yaml file, with META")
+
+    def check(self) -> None:
+        """Refuse a file that is not there."""
+        refuse_missing_file(self.path)
+
+    def find(self) -> "Found":
+        """Its pictures, by file and item."""
+        from lumina.training.data.lists import find_in_original
+
+        return find_in_original(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetsSource(Source):
+    """Rows of a Hugging Face dataset."""
+
+    path: str = setting("", "folder that `save_to_disk` wrote, or a name on the hub")
+    split: str = setting("train", "which part of it")
+    image: str = setting("image", "column of the pictures")
+    caption: str = setting("text", "column of the captions: a text or a list of texts")
+    label: str = setting("", "column of the numbers of classes, if there is one")
+
+    def check(self) -> None:
+        """Refuse a folder that is not there, and a missing library."""
+        refuse_missing_library("datasets", extra="data")
+        _refuse_unnamed(self.path)
+        if self.path.startswith(("/", ".", "~")):
+            refuse_missing_folder(self.path)
+
+    def find(self) -> "Found":
+        """Its rows, by number."""
+        from lumina.training.data.rows import find_rows
+
+        return find_rows(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebdatasetSource(Source):
+    """Tar files in which files of one name are one example: 0001.jpg, 0001.txt, 0001.json."""
+
+    path: str = setting("", "the .tar files, with * or {000..009} for several")
+
+    def check(self) -> None:
+        """Refuse files that are not there."""
+        from lumina.training.data.shards import list_shards
+
+        _refuse_unnamed(self.path)
+        list_shards(self.path)
+
+    def find(self) -> "Found":
+        """Its pictures, by shard and place in it."""
+        from lumina.training.data.shards import find_in_shards
+
+        return find_in_shards(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingsSource(Source):
+    """Scenes of emoji, painted when they are needed, with captions in fourteen languages."""
+
+    scenes: int = setting(20000, "different scenes of each size", ge=1)
+    sizes: tuple[str, ...] = setting(("128x128",), "sizes of the pictures")
+    pairs: float = setting(0.15, "share of scenes that show two things", ge=0, le=1)
+    foreign: float = setting(0.5, "share of captions not in English, where possible", ge=0, le=1)
+    seed: int = setting(0, "seed of the scenes", ge=0)
+
+    def check(self) -> None:
+        """Refuse if the font or the names of the drawings are missing."""
+        from lumina.worlds.drawings import find_font
+
+        refuse_missing_library("emoji", extra="train")
+        find_font()
+        _refuse_bad_sizes(self.sizes)
+
+    def find(self) -> "Found":
+        """Its scenes, by number."""
+        from lumina.training.data.generated import find_scenes
+        from lumina.worlds.vocabulary import choose_things
+
+        return find_scenes(self, choose_things()[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapesSource(Source):
+    """Pictures of one disc, square or triangle each, painted when they are needed."""
+
+    pictures: int = setting(1200, "different pictures", ge=1)
+    side: int = setting(64, "side of the pictures in pixels", ge=16)
+    seed: int = setting(0, "seed of the pictures", ge=0)
+
+    def check(self) -> None:
+        """Refuse nothing: nothing is needed."""
+
+    def find(self) -> "Found":
+        """Its pictures, classes in turn."""
+        from lumina.training.data.generated import find_shapes
+
+        return find_shapes(self)
+
+
+KINDS: dict[str, type[Source]] = {
+    "folder": FolderSource,
+    "classes": ClassesSource,
+    "jsonl": JsonlSource,
+    "original": OriginalSource,
+    "datasets": DatasetsSource,
+    "webdataset": WebdatasetSource,
+    "drawings": DrawingsSource,
+    "shapes": ShapesSource,
+}
+"""Sources by the `kind` of their table."""
+
+
+def read_sources(tables: Sequence[Mapping[str, Any]]) -> list[Source]:
+    """Sources from the `[[data]]` tables of a recipe.
+
+    Raises:
+        LuminaError: If there are none, or a setting is unknown or out of its range.
+    """
+    if not tables:
+        raise LuminaError("no data are named", hint='add a table: [[data]], kind = "folder", ...')
+    return [read_source(table) for table in tables]
+
+
+def read_source(table: Mapping[str, Any]) -> Source:
+    """One source from its table.
+
+    Raises:
+        LuminaError: If the kind is missing, or a setting is unknown or out of its range.
+    """
+    name = table.get("kind")
+    if name is None:
+        raise LuminaError("[[data]] has no kind", hint=f"choose one of {', '.join(KINDS)}")
+    if name not in KINDS:
+        raise UnknownNameError.among(KINDS, str(name), kind="kind of data")
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in table.items()
+        if key != "kind"
+    }
+    check_names(KINDS[name], values)
+    source = KINDS[name](**values)
+    check_settings(source)
+    return source
+
+
+def find_examples(sources: Sequence[Source]) -> "list[Found]":
+    """What there is in each source, after all of them have been checked.
+
+    Raises:
+        LuminaError: If something is missing, or a source has no picture to train on.
+    """
+    for source in sources:
+        source.check()
+    found = [source.find() for source in sources]
+    for _, report in found:
+        report.refuse_unusable()
+    return found
+
+
+def kind_of(source: Source) -> str:
+    """The kind that the table of a source names."""
+    return next(name for name, kind in KINDS.items() if type(source) is kind)
+
+
+def refuse_missing_folder(path: str) -> None:
+    """Raise a `LuminaError` if there is no such folder."""
+    _refuse_missing(path, "folder", Path.is_dir)
+
+
+def refuse_missing_file(path: str) -> None:
+    """Raise a `LuminaError` if there is no such file."""
+    _refuse_missing(path, "file", Path.is_file)
+
+
+def refuse_missing_library(name: str, *, extra: str) -> None:
+    """Raise a `LuminaError` that names the extra of a library that is not installed."""
+    if importlib.util.find_spec(name) is None:
+        raise LuminaError(
+            f"this needs the package {name!r}, which is not installed",
+            hint=f"pip install 'lumina-t2x[{extra}]'",
+        )
+
+
+def _refuse_missing(path: str, what: str, is_there: Callable[[Path], bool]) -> None:
+    _refuse_unnamed(path)
+    if not is_there(Path(path).expanduser()):
+        raise LuminaError(f"there is no {what} {path}", hint=f"it was looked for from {Path.cwd()}")
+
+
+def _refuse_unnamed(path: str) -> None:
+    if not path:
+        raise LuminaError("a source has no path", hint='say where its data are: path = "..."')
+
+
+def _refuse_bad_sizes(sizes: Sequence[str]) -> None:
+    if not sizes:
+        raise LuminaError("sizes is empty", hint='such as sizes = ["128x128"]')
+    for size in sizes:
+        read_size(size)
