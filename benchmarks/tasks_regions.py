@@ -19,7 +19,7 @@ pixels, as RGB in [0, 1]), summed over the channels. Each set is drawn from the 
 sharing and with it; the figure is the ratio of the mean variances. Its interval is that of the
 mean of the variances with sharing, divided by the mean without. Things are found as above.
 "follow" is the share of the other pictures whose background is nearest to the color that the first
-one names.
+one names. Beside it: "asked in words", where all four prompts name the color.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,11 +199,18 @@ def measure_sets(lineup: Lineup, count: int) -> dict:
     pipeline = lumina.LuminaStylePipeline.from_pipe(load())
     pipeline.set_progress_bar_config(disable=True)
     measured = {}
-    for way, options in {"independent": {"sharing": 0.0}, "shared": {}}.items():
+    for way in ("independent", "shared", "asked in words"):
         start, sets = time.monotonic(), []
         for number, briefs in enumerate(draw_sets(count)):
+            if way == "asked in words":
+                briefs = [replace(brief, background=briefs[0].background) for brief in briefs]
+            options = {} if way == "shared" else {"sharing": 0.0}
             sets.append(draw_set(pipeline, briefs, number, options))
-        save_sheet([one for some in sets[:4] for one in some], f"tasks-style-{way}", columns=SET)
+        save_sheet(
+            [one for some in sets[:4] for one in some],
+            f"tasks-style-{way.replace(' ', '-')}",
+            columns=SET,
+        )
         measured[way] = judge_sets(lineup, list(draw_sets(count)), sets)
         measured[way]["seconds"] = round(time.monotonic() - start)
         print(way, measured[way], flush=True)

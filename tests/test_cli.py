@@ -230,3 +230,17 @@ def test_ctrl_c_ends_with_its_own_code_and_no_file(command):
     assert messages.endswith("stopped\n")
     assert not Path("a.png").exists()
     assert not list(Path().rglob("*.part"))
+
+
+def test_reproduce_writes_a_page_of_what_was_measured(tmp_path, capsys):
+    assert main(["reproduce", "--claim", "phases", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == ["phases", "holds"]
+    page = (tmp_path / "docs" / "claims.md").read_text()
+    assert "not measured yet" in page  # the others
+    assert (tmp_path / "benchmarks" / "results" / "claims" / "phases.json").is_file()
+
+
+def test_reproduce_knows_its_claims(tmp_path, capsys):
+    assert main(["reproduce", "--claim", "phase", "--out", str(tmp_path)]) == 1
+    assert "did you mean 'phases'?" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

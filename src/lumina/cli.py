@@ -186,6 +186,15 @@ def evaluate(options: argparse.Namespace) -> None:
     _tell(f"pictures and numbers: {output}")
 
 
+def reproduce(options: argparse.Namespace) -> None:
+    """Measure claims of the papers on this machine."""
+    from lumina.evaluation.claims import reproduce
+
+    for name, verdict in reproduce(options.claims, options.out, _tell, runs=options.runs).items():
+        print(f"{name:14} {verdict}")
+    _tell(f"page: {options.out / 'docs' / 'claims.md'}")
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\nhint: {self.prog} --help\n")
@@ -239,6 +248,27 @@ def _make_parser() -> argparse.ArgumentParser:
     command = add(train)
     command.add_argument("recipe", type=Path, metavar="FILE", help="a TOML file of recipes/")
     command.add_argument("settings", nargs="*", metavar="key=value", help="changes to it")
+    command = add(reproduce)
+    command.add_argument(
+        "--claim",
+        dest="claims",
+        action="append",
+        metavar="NAME",
+        help="one of them; may be given again (default: all, which takes hours)",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="where docs/claims.md and benchmarks/results/claims go (default: here)",
+    )
+    command.add_argument(
+        "--runs",
+        type=Path,
+        metavar="FOLDER",
+        help="where unfinished work is kept, to go on with (default: runs/claims in --out)",
+    )
     command = add(evaluate)
     command.add_argument("model", metavar="NAME|FOLDER", help="what to measure")
     command.add_argument("--names", type=int, metavar="N", help="how many things to draw")

@@ -64,6 +64,11 @@ def test_hidden_tokens_cannot_be_shared(rows):
         )
 
 
+def test_words_are_not_shared_without_saying_with_whom(texts):
+    with pytest.raises(ValueError, match="mask"):
+        share_words(PICTURES, FRAME, sharing=1.0)(*texts[:3])
+
+
 def test_the_frame_of_a_grid_is_all_but_its_inside():
     assert frame_tokens(3, 4).tolist() == [0, 1, 2, 3, 4, 7, 8, 9, 10, 11]
     assert frame_tokens(2, 2).tolist() == [0, 1, 2, 3]

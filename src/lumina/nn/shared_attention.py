@@ -38,9 +38,11 @@ def share_words(pictures: int, frame: Int[Tensor, " frame"], *, sharing: float) 
         key: Float[Tensor, "b m g k"],
         value: Float[Tensor, "b m g k"],
         *,
-        mask: Bool[Tensor, "b 1 1 m"],
+        mask: Bool[Tensor, "b 1 1 m"] | None = None,
         scale: float | None = None,
     ) -> Float[Tensor, "b n h k"]:
+        if mask is None:
+            raise ValueError("a mask has to tell which pictures see the words of the first")
         words = key.shape[1] // 2
         firsts = (x[::pictures] for x in (query, key[:, :words], mask[..., :words]))
         shares = _concern_frame(*firsts, frame=frame, scale=scale)

@@ -120,7 +120,7 @@ def _share(velocity: TextVelocity, *, sharing: float, shared: str) -> tuple[Atte
 
 
 def _append_first(texts: Condition, pictures: int) -> Condition:
-    """Each text, followed by the first prompt, which all prompts after it see in attention alone."""
+    """Each text, followed by the first prompt, which those after it see in attention alone."""
     first = texts.features[:1].expand_as(texts.features)
     seen = torch.zeros_like(texts.mask, dtype=torch.float32)
     seen[1:pictures] = texts.mask[0] * UNNOTICED
