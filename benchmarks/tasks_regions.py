@@ -1,7 +1,7 @@
 """Measure composition of regions, and sets of pictures in one style, with lumina-mini.
 
 Run `python benchmarks/tasks_regions.py compose` and `python benchmarks/tasks_regions.py style`.
-Each writes `results/tasks-compose.json` or `results/tasks-style.json`, and sheets of its first
+Each writes `results/tasks_compose.json` or `results/tasks_style.json`, and sheets of its first
 pictures. Settings were chosen on other things and other seeds.
 
 Composition: canvases of 256x256 pixels with 2, 3 and 4 regions in turn, at random places that do
@@ -100,9 +100,11 @@ def main() -> None:
             "python": platform.python_version(),
         },
     } | measured
-    path = RESULTS / f"tasks-{options.task}.json"
+    path = RESULTS / f"tasks_{options.task}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(measured, indent=2))
+    table = as_table(result)
+    path.with_suffix(".md").write_text(table)
+    print(table)
 
 
 def measure_compositions(lineup: Lineup, count: int, ways: list[str]) -> dict:
@@ -126,7 +128,7 @@ def measure_compositions(lineup: Lineup, count: int, ways: list[str]) -> dict:
                 for brief, pixels in zip(canvas.briefs, crops, strict=True)
             ]
         if pictures and way == ways[0]:
-            save_sheet(pictures[:SHEET], "tasks-compose", columns=4)
+            save_sheet(pictures[:SHEET], "tasks_compose", columns=4)
         found[way] = share(right) | {"seconds": round(time.monotonic() - start)}
         print(way, found[way], flush=True)
     return {"canvases": count, "regions_that_hold_their_thing": found}
@@ -208,7 +210,7 @@ def measure_sets(lineup: Lineup, count: int) -> dict:
             sets.append(draw_set(pipeline, briefs, number, options))
         save_sheet(
             [one for some in sets[:4] for one in some],
-            f"tasks-style-{way.replace(' ', '-')}",
+            f"tasks_style-{way.replace(' ', '_')}",
             columns=SET,
         )
         measured[way] = judge_sets(lineup, list(draw_sets(count)), sets)
@@ -274,6 +276,35 @@ def share(right: list[bool]) -> dict:
     }
 
 
+def as_table(result: dict) -> str:
+    """The figures in Markdown, with what they were measured on."""
+    if "sets" in result:
+        rows = ["| way | color variance | follow the first | things found |", "|---|---|---|---|"]
+        rows += [
+            f"| {way} | {found['color_variance']:.4f} | {as_percent(found['follow'])}"
+            f" | {as_percent(found['things'])} |"
+            for way, found in result["pictures_of"].items()
+        ]
+        low, high = result["ratio_interval"]
+        rows += ["", f"Ratio of the variances: {result['color_variance_ratio']} ({low} to {high})."]
+    else:
+        rows = ["| way | regions that hold their thing |", "|---|---|"]
+        rows += [
+            f"| {way} | {as_percent(found)} |"
+            for way, found in result["regions_that_hold_their_thing"].items()
+        ]
+    versions = result["versions"]
+    settings = f"`{result['command']}`, lumina-mini, {result['steps']} steps, guidance 4, CPU, "
+    settings += f"torch {versions['torch']}. Intervals are of 95 %."
+    return "\n".join([*rows, "", settings]) + "\n"
+
+
+def as_percent(found: dict) -> str:
+    """A share with its interval, in words."""
+    low, high = (100 * end for end in found["interval"])
+    return f"{100 * found['share']:.1f} % of {found['of']} ({low:.1f} to {high:.1f})"
+
+
 def load() -> Any:
     """The shipped model."""
     return lumina.load("lumina-mini")
@@ -287,3 +318,7 @@ def save_sheet(pictures: list[Image.Image], name: str, *, columns: int) -> None:
     for number, picture in enumerate(pictures):
         sheet.paste(picture, (number % columns * width, number // columns * height))
     sheet.save(RESULTS / f"{name}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lumina.nn.attention import plain_attend
-from lumina.nn.regional import attend_regions, coarsen, part_picture
+from lumina.nn.regional import attend_regions, coarsen, keep_outside, part_picture
 
 
 @pytest.fixture
@@ -64,3 +64,16 @@ def test_no_text_of_the_whole_shows_between_regions_that_touch():
     masks = torch.zeros(2, 8, 8, dtype=torch.bool)
     masks[0, :, :4], masks[1, :, 4:] = True, True
     assert (part_picture(masks, border=6)[0] == 0).all()
+
+
+def test_regions_fade_inside_of_themselves_where_nothing_else_is():
+    masks = torch.zeros(2, 1, 60, dtype=torch.bool)
+    masks[0, :, 20:40], masks[1, :, 40:] = True, True
+    parts = keep_outside(part_picture(masks, border=8))
+    torch.testing.assert_close(parts.sum(0), torch.ones(1, 60))
+    assert (parts >= 0).all()
+    assert (parts[0, 0, :20] == 1).all()
+    assert (parts[0, 0, 20:23] > 0).all()
+    assert (parts[0, 0, 24:] == 0).all()
+    torch.testing.assert_close(parts[1, 0, 30:40], parts[2, 0, 40:50].flip(0))
+    assert (parts[1, 0, 40:43] > 0).all()

@@ -72,6 +72,20 @@ def test_windows_without_a_border_are_pictures_of_their_own(ours, compose, draw,
     assert_same(latents[..., 4:, 8:], dog)
 
 
+def test_a_region_of_any_size_is_cut_from_a_whole_picture_of_its_own(ours, compose, draw):
+    noise = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(7))
+    pixels = compose([Region("a cat", (16, 8, 28, 20))], border=0, output_type="pt")
+    cat = draw(
+        ours,
+        "a cat",
+        width=32,
+        height=32,
+        latents=noise[..., 1:5, 2:6],
+        output_type="pt",
+    )
+    torch.testing.assert_close(pixels[..., 8:28, 16:44], cat[..., :20, :28], atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("windows_until", [0.0, 1.0])
 def test_outside_of_regions_the_background_is_kept_exactly(compose, blank, windows_until):
     region = Region("a cat", (0, 0, 32, 32))

@@ -232,3 +232,9 @@ def test_a_run_tells_what_made_its_weights(tmp_path):
     made_by = json.loads((folder / "training.json").read_text())
     assert made_by["steps"] == 12
     assert made_by["recipe"]["learning_rate"] == recipe(tmp_path).learning_rate
+
+
+def test_after_a_run_signals_do_what_they_did_before(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    train(recipe(tmp_path))
+    assert signal.getsignal(signal.SIGINT) is before

@@ -64,6 +64,21 @@ def part_picture(
     return _smooth(parts, reach=border // 2)
 
 
+def keep_outside(
+    parts: Float[Tensor, "parts height width"],
+) -> Float[Tensor, "parts height width"]:
+    """Move the soft borders of regions to their insides, so that what is around them stays whole.
+
+    The parts of a pixel still add up to 1, and borders between two regions stay in their middle.
+
+    Args:
+        parts: As from `part_picture`.
+    """
+    kept = (2 * parts[:1]).clamp(max=1)
+    sure = torch.cat([kept, (2 * parts[1:] - 1).clamp(min=0)])
+    return sure + (1 - sure.sum(0)) * parts
+
+
 def coarsen(
     parts: Float[Tensor, "parts height width"], factor: int
 ) -> Float[Tensor, "parts rows cols"]:

@@ -94,7 +94,8 @@ def load_folder(folder: Path, *, dtype: torch.dtype, preset: str | None) -> Imag
     kind = KINDS[name]
     if preset is not None and not issubclass(kind, OriginalLuminaPipeline):
         if not issubclass(kind, LuminaPipeline):
-            raise LuminaError("models of classes have no preset", hint="leave it out")
+            owner = "models of classes have" if kind is LuminaClassPipeline else f"{name} has"
+            raise LuminaError(f"{owner} no preset", hint="leave it out")
         kind = OriginalLuminaPipeline
     return kind.from_pretrained(
         folder, dtype=dtype, variant=variant_of(folder), local_files_only=True

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.errors import LuminaError
-from lumina.nn.regional import UNNOTICED, attend_regions, coarsen, part_picture
+from lumina.nn.regional import (
+    UNNOTICED,
+    attend_regions,
+    coarsen,
+    keep_outside,
+    part_picture,
+)
 from lumina.pipelines import checks
 from lumina.pipelines.pictures import (
     Picture,
@@ -75,7 +81,8 @@ class LuminaComposePipeline(TextPipeline):
                 is drawn outside of them.
             width: Pixels, a multiple of 16. None is the size that the model was trained at.
             height: Pixels, a multiple of 16. None is the size that the model was trained at.
-            border: Pixels across which a region turns into what is around it, 0 or more.
+            border: Pixels across which two regions turn into each other, 0 or more. Toward the
+                background, windows fade within the inner half, so that it stays as it is.
             windows_until: The time until which the box of each region is followed as a picture of
                 its own. From then on all is one picture, in which each region attends to its own
                 prompt. At 1 there are windows alone, which models need that draw one thing in a
@@ -95,8 +102,8 @@ class LuminaComposePipeline(TextPipeline):
             ValueError: If a size does not fit the model.
 
         Source:
-            Attention to texts of regions: see `attend_regions`. Windows: MultiDiffusion,
-            arXiv:2302.08113, for velocities.
+            Attention to texts of regions: see `attend_regions`. Windows: as in MultiDiffusion,
+            arXiv:2302.08113, but that each latent belongs to one.
         """
         size = Size(width or self.default_image_size, height or self.default_image_size)
         settings = self._settings(sampling)
@@ -118,6 +125,9 @@ class LuminaComposePipeline(TextPipeline):
             self._open_window([text] * pictures, share, settings)
             for text, share in zip(texts, shares[1:], strict=True)
         ]
+        outside, is_apart = shares[0], windows_until == 1
+        if is_apart and known is not None:
+            windows, outside = fill_windows(windows, outside)
         timesteps = self._begin(
             settings.num_inference_steps, *size, self._execution_device, settings.sigmas
         )
@@ -132,9 +142,9 @@ class LuminaComposePipeline(TextPipeline):
         ).float()
         whole = in_float32(canvas.at, self.transformer.dtype)
         kept = None if known is None else _go_straight(encode_pixels(self.vae, known).to(x) - x)
-        velocity_at = compose(whole, windows, kept, outside=shares[0], windows_until=windows_until)
+        velocity_at = compose(whole, windows, kept, outside=outside, windows_until=windows_until)
         x = self._follow(x, timesteps, velocity_at, generator, self._after_step(canvas))
-        if output_type == "latent" or windows_until < 1:
+        if output_type == "latent" or not is_apart:
             return self._finish(x, output_type=output_type, return_dict=return_dict)
         pixels = self._decode_apart(x, windows, parts.to(x), None if known is None else known.to(x))
         return self._finish_pixels(pixels, output_type=output_type, return_dict=return_dict)
@@ -148,22 +158,26 @@ class LuminaComposePipeline(TextPipeline):
     ) -> Float[Tensor, "b 3 height width"]:
         """Decode windows one by one, since decoders draw rings around edges between them.
 
-        Each fades out within its own half of its border: into the background, or into what all
-        latents together decode to.
+        Args:
+            x: Latents of all.
+            windows: Where each region was followed.
+            parts: How much of each pixel belongs to what is outside of regions, and to each.
+            known: What is kept outside. None: what all latents together decode to.
         """
+        shares = keep_outside(parts)
+        total = shares[0] * (self._decode(x).float() if known is None else known)
         scale = self.vae_scale_factor
-        left = torch.ones_like(parts[0])
-        total = x.new_zeros(len(x), 3, *left.shape)
-        if known is not None:
-            share = (2 * parts[0]).clamp(max=1)
-            total += share * known
-            left -= share
-        for window, part in zip(windows, parts[1:], strict=True):
-            rows, cols = (slice(scale * s.start, scale * s.stop) for s in window[:2])
-            share = (2 * part[rows, cols] - 1).clamp(min=0)
-            total[..., rows, cols] += share * self._decode(x[..., window.rows, window.cols]).float()
-            left[rows, cols] -= share
-        return total + left * self._decode(x).float()
+        for window, share in zip(windows, shares[1:], strict=True):
+            own = self._decode(x[..., window.rows, window.cols]).float()
+            # Beyond its edges a window goes on as at its edges, to blend into its neighbors.
+            rows, cols = (
+                (torch.arange(length, device=x.device) - scale * span.start).clamp(0, most - 1)
+                for length, span, most in zip(
+                    share.shape, (window.rows, window.cols), own.shape[2:], strict=True
+                )
+            )
+            total = total + share * own[..., rows[:, None], cols]
+        return total
 
     def _read_regions(
         self,
@@ -213,6 +227,26 @@ def join_texts(
     weights = mask.float() * UNNOTICED
     weights[0] = mask[0]
     return features.flatten(0, 1)[None], weights.flatten()[None]
+
+
+def fill_windows(
+    windows: Sequence[Window], outside: Float[Tensor, "rows cols"]
+) -> tuple[list[Window], Float[Tensor, "rows cols"]]:
+    """Let windows follow all that they see and no other region needs, as whole pictures.
+
+    Args:
+        windows: All of them.
+        outside: How much of each latent belongs to no region.
+
+    Returns:
+        The windows, and what is left outside.
+    """
+    outside, filled = outside.clone(), []
+    for window in windows:
+        free = outside[window.rows, window.cols].clone()
+        filled.append(window._replace(share=window.share + free))
+        outside[window.rows, window.cols] = 0
+    return filled, outside
 
 
 def compose(

@@ -127,8 +127,10 @@ def encode_pixels(vae: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "
         vae: An `AutoencoderKL`.
         pixels: Values from -1 to 1.
     """
+    # Offloaded models are elsewhere until they are called, and say where they will be.
+    device = getattr(getattr(vae, "_hf_hook", None), "execution_device", None) or vae.device
     with as_precise(vae):
-        pixels = pixels.to(vae.device, vae.dtype)
+        pixels = pixels.to(device, vae.dtype)
         return vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
 
 

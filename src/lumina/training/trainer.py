@@ -137,12 +137,17 @@ class Run:
 
     def go(self) -> None:
         """Train until the last step, saving on the way; Ctrl-C saves and stops."""
-        recipe = self.recipe
-        stopping = _StopSignal()
         reporter = None
         if self.is_first:
             peak = matmul_peak(self.device, self.dtype)
-            reporter = Reporter(self.out, recipe, step=self.step, peak=peak)
+            reporter = Reporter(self.out, self.recipe, step=self.step, peak=peak)
+        with _StopSignal() as stopping:
+            self._take_steps(stopping, reporter)
+        if reporter is not None:
+            reporter.close()
+
+    def _take_steps(self, stopping: "_StopSignal", reporter: Reporter | None) -> None:
+        recipe = self.recipe
         saved = time.monotonic()
         for step, batches in self._prefetch(range(self.step, recipe.steps)):
             tick = time.monotonic()
@@ -164,8 +169,6 @@ class Run:
                 saved = time.monotonic()
             if self._any(bool(stopping)):
                 raise KeyboardInterrupt
-        if reporter is not None:
-            reporter.close()
 
     def update(self, batches: list[Any], step: int) -> dict[str, float]:
         """Take one optimizer step and return the figures of it.
@@ -361,16 +364,23 @@ class _Swapped:
 class _StopSignal:
     """True once the user has asked the run to stop."""
 
-    def __init__(self) -> None:
+    def __enter__(self) -> "_StopSignal":
         self.asked = False
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, self._ask)
+        self._before = {name: signal.signal(name, self._ask) for name in _STOPS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
 
     def _ask(self, *_: object) -> None:
         self.asked = True
 
     def __bool__(self) -> bool:
         return self.asked
+
+
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _move(batch: Any, device: torch.device) -> Any:

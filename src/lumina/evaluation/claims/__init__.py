@@ -4,6 +4,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import lumina
 from lumina.devices import report
 from lumina.errors import UnknownNameError
-from lumina.evaluation.claims.claim import Claim, Findings, Lab
+from lumina.evaluation.claims.claim import Claim, Lab
 from lumina.evaluation.claims.context_drop import CONTEXT_DROP
 from lumina.evaluation.claims.extrapolation import EXTRAPOLATION
 from lumina.evaluation.claims.flow_error import FLOW_ERROR
@@ -92,12 +93,18 @@ def _measure(claim: Claim, lab: Lab) -> dict[str, Any]:
     lab.folder.mkdir(parents=True, exist_ok=True)
     clock = lab.folder / "seconds.json"
     before = json.loads(clock.read_text()) if clock.exists() else 0.0
-    try:
-        findings: Findings = claim.run(lab)
-    finally:
+
+    def tick() -> float:
         seconds = round(before + time.monotonic() - began, 1)
         clock.write_text(json.dumps(seconds))
-    findings.seconds = seconds
+        return seconds
+
+    def tell(text: str) -> None:
+        tick()  # at every piece, since a run that is killed has no last word
+        lab.tell(text)
+
+    findings = claim.run(replace(lab, tell=tell))
+    findings.seconds = tick()
     return {
         "claim": claim.name,
         "verdict": claim.verdict(findings.values),

@@ -127,8 +127,13 @@ class Lab:
         """Write a picture for the page."""
         file = f"{self.name}-{name}.png"
         self.images.mkdir(parents=True, exist_ok=True)
-        image.save(self.images / file, optimize=True)
+        # Samples in all their colors would take a megabyte and more.
+        image.quantize(COLORS, dither=Image.Dither.NONE).save(self.images / file, optimize=True)
         return Picture(file, caption)
+
+
+COLORS = 128
+"""Of pictures on the page."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,7 @@ class Claim:
         thresholds: What decides.
         run: Measures it.
         minutes: What that takes on two cores, about.
+        changes: What was changed once something had been measured, if anything was.
     """
 
     name: str
@@ -154,6 +160,7 @@ class Claim:
     thresholds: tuple[Threshold, ...]
     run: Callable[[Lab], Findings]
     minutes: float
+    changes: str = ""
 
     def verdict(self, values: dict[str, float]) -> str:
         """What the thresholds say."""

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -62,6 +62,9 @@ class Condition(NamedTuple):
         return f"{self.method}{'-proportional' if self.proportional else ''}"
 
 
+_HEADER = ["method, attention", "exactly one (95 %)", "one, of the shape asked for", "none"]
+_HEADER += ["two or more", "objects", "size / canvas (95 %)", "sharpness (95 %)"]
+UNSCALED = [Condition("none", False), Condition("none", True)]
 CONDITIONS = [Condition(m, p) for m in EXTRAPOLATIONS for p in (False, True)]
 
 
@@ -134,6 +137,13 @@ def _run(lab: Lab) -> Findings:
     usual = Condition("none", False)
     seen = {"trained size": _look(lab, sampler, usual, scale=1)}
     seen |= {condition.key: _look(lab, sampler, condition, scale=SCALE) for condition in CONDITIONS}
+    best = max(
+        CONDITIONS, key=lambda c: (_share(is_one, seen[c.key]), _share(is_like, seen[c.key]))
+    )
+    told = {
+        condition.key: _look(lab, sampler, condition, scale=SCALE, first=PICTURES[SCALE])
+        for condition in (best, *UNSCALED)
+    }
     real = {
         scale: lab.piece(f"real-{scale}", lambda scale=scale: _look_at_real(network, scale))
         for scale in (1, SCALE)
@@ -142,7 +152,7 @@ def _run(lab: Lab) -> Findings:
         condition: lab.piece(f"mini-{condition}", lambda c=condition: _mini(lab, c))
         for condition in ("trained size", *EXTRAPOLATIONS)
     }
-    return _tell_findings(lab, seen, real, mini)
+    return _tell_findings(lab, seen, told, real, mini)
 
 
 def _network(lab: Lab) -> NextDiT:
@@ -184,6 +194,10 @@ def is_one(seen: Seen) -> bool:
     return seen.objects == 1
 
 
+def _share(is_so: Callable[[Seen], bool], looks: list[Seen]) -> float:
+    return fmean(map(is_so, looks))
+
+
 def is_like(seen: Seen) -> bool:
     """Whether there is one object, of the shape that was asked for."""
     return is_one(seen) and seen.likeness >= LIKENESS
@@ -197,12 +211,14 @@ def _looks(network: NextDiT, pictures: np.ndarray, labels: Tensor) -> list[Seen]
     ]
 
 
-def _look(lab: Lab, sampler: Sampler, condition: Condition, *, scale: int) -> list[Seen]:
-    """What the pictures of a condition show; the pictures are kept beside."""
-    count = PICTURES[scale]
-    labels, parts = _labels(count), []
-    for start in range(0, count, BATCH):
-        end = min(start + BATCH, count)
+def _look(
+    lab: Lab, sampler: Sampler, condition: Condition, *, scale: int, first: int = 0
+) -> list[Seen]:
+    """What the pictures of a condition show, from a first seed on; they are kept beside."""
+    end_of_all = first + PICTURES[scale]
+    labels, parts = _labels(end_of_all), []
+    for start in range(first, end_of_all, BATCH):
+        end = min(start + BATCH, end_of_all)
         file = lab.folder / f"{scale}x-{condition.key}-{start}.npy"
         if not file.exists():
             lab.tell(file.stem)
@@ -216,7 +232,7 @@ def _look(lab: Lab, sampler: Sampler, condition: Condition, *, scale: int) -> li
             np.save(partial, pictures)
             partial.replace(file)
         parts.append(np.load(file))
-    return _looks(sampler.network, np.concatenate(parts), labels)
+    return _looks(sampler.network, np.concatenate(parts), labels[first:])
 
 
 def _look_at_real(network: NextDiT, scale: int) -> list[Seen]:
@@ -265,20 +281,24 @@ def _mini_velocity(prompts: Any, method: str, scale: int, x: Tensor, t: Tensor) 
 def _tell_findings(
     lab: Lab,
     seen: dict[str, list[Seen]],
+    told: dict[str, list[Seen]],
     real: dict[int, list[Any]],
     mini: dict[str, list[list[int]]],
 ) -> Findings:
     one = {name: fmean(is_one(s) for s in looks) for name, looks in seen.items()}
     like = {name: fmean(is_like(s) for s in looks) for name, looks in seen.items()}
     larger = [condition.key for condition in CONDITIONS]
-    best = max(larger, key=lambda key: (one[key], like[key]))
-    unscaled = max(one["none"], one["none-proportional"])
+    best, *unscaled_keys = told
+    fresh = {key: _share(is_one, looks) for key, looks in told.items()}
+    unscaled = max(fresh[key] for key in unscaled_keys)
     gains = [one[f"{m}-proportional"] - one[m] for m in EXTRAPOLATIONS]
     values = {
         "trained_size": one["trained size"],
-        "best": one[best],
+        "best": fresh[best],
+        "best_choosing": one[best],
+        "best_low": wilson(round(fresh[best] * len(told[best])), len(told[best]))[0],
         "unscaled": unscaled,
-        "gain": one[best] - unscaled,
+        "gain": fresh[best] - unscaled,
         "unscaled_none": fmean(s.objects == 0 for s in seen["none"]),
         "unscaled_more": fmean(s.objects > 1 for s in seen["none"]),
         "proportional_gain": fmean(gains),
@@ -288,11 +308,11 @@ def _tell_findings(
     return Findings(
         values,
         _words(values, one, like, best, mini),
-        [_table(seen, real), _mini_table(mini)],
+        [_told_table(told), _table(seen, real), _mini_table(mini)],
         [_samples(lab), _mini_samples(lab)],
         {
             "pictures": f"{PICTURES[1]} at the trained size, {PICTURES[SCALE]} of each other row,"
-            f" seeds from {FIRST_SEED}",
+            f" seeds from {FIRST_SEED}, and as many others after the choice",
             "sampling": f"{STEPS} steps of {SOLVER}, shift {SHIFT:g}, no guidance, bfloat16",
             "training": f"{' and '.join(RECIPES)}, {_minutes_of_training(lab):.0f} minutes",
             "lumina-mini": f"{MINI_THINGS} things, seeds from {MINI_SEED}",
@@ -319,12 +339,14 @@ def _words(
     smaller = min(EXTRAPOLATIONS, key=lambda m: abs(means[m] - 1))
     return [
         f"At the trained size {percent(one['trained size'])} of the pictures show exactly one"
-        f" object. At twice the size the best is {best} with {percent(one[best])}, against"
-        f" {percent(values['unscaled'])} without scaling (the better of plain and proportional"
-        f" attention): {100 * values['gain']:+.0f} points.",
+        f" object. At twice the size {best} did best on the seeds of the choice, where"
+        f" {percent(one[best])} show one. On as many others it is {percent(values['best'])} (95 %"
+        f" interval from {percent(values['best_low'])} on), against {percent(values['unscaled'])}"
+        " without scaling (the better of plain and proportional attention):"
+        f" {100 * values['gain']:+.0f} points.",
         f"Without scaling (plain attention) {percent(values['unscaled_none'])} of the pictures show"
         f" no object and {percent(values['unscaled_more'])} two or more: {failure}.",
-        f"In full: {order}. Proportional attention changes the share by"
+        f"On the seeds of the choice: {order}. Proportional attention changes the share by"
         f" {100 * values['proportional_gain']:+.0f} points on the mean of all methods.",
         f"Counting only objects of the shape asked for, the best reaches"
         f" {percent(values['best_like'])} and no scaling {percent(values['unscaled_like'])}; at"
@@ -344,9 +366,13 @@ def _table(seen: dict[str, list[Seen]], real: dict[int, list[Any]]) -> Table:
         _row(f"{c.method}, {'proportional' if c.proportional else 'plain'}", seen[c.key])
         for c in CONDITIONS
     ]
-    header = ["method, attention", "exactly one (95 %)", "one, of the shape asked for"]
-    header += ["none", "two or more", "objects", "size / canvas (95 %)", "sharpness (95 %)"]
-    return Table("Objects on a canvas of twice the trained side", header, rows)
+    title = "Objects on a canvas of twice the trained side, on the seeds of the choice"
+    return Table(title, _HEADER, rows)
+
+
+def _told_table(told: dict[str, list[Seen]]) -> Table:
+    title = "The method chosen and no scaling, on seeds that nothing was chosen on"
+    return Table(title, _HEADER, [_row(key, looks) for key, looks in told.items()])
 
 
 def _row(name: str, looks: list[Seen]) -> list[str]:
@@ -428,4 +454,10 @@ EXTRAPOLATION = Claim(
     ),
     run=_run,
     minutes=45,
+    changes="Training was made longer after looking at pictures of the trained size. After two rows"
+    " of no scaling and the start of linear at twice the size had been seen, pictures at twice the"
+    " size became 12 a row instead of 24 and those of lumina-mini 12 instead of 24, to save time;"
+    " the 24 of the trained size, of which 0.75 showed one object, became 60. After all rows had"
+    " been seen, the best was drawn on 12 more seeds, and those decide, with what no scaling gives"
+    " on the same seeds: the best of 14 on the seeds of its choice looks better than it is.",
 )

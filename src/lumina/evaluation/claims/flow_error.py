@@ -151,7 +151,11 @@ def _words(shapes: dict[str, dict[str, float]]) -> list[str]:
     u_shaped = [name for name, s in shapes.items() if min(s["noise"], s["data"]) >= AT_AN_END]
     guided, plain = (shapes[f"lumina-mini, guidance {g:g}"] for g in (GUIDANCE, 1.0))
     ordered = "larger" if guided["noise_to_data"] > 1 else "not larger"
-    peak = "there is a peak near noise too" if plain["noise"] >= AT_AN_END else "no peak near noise"
+    peak = (
+        "there is a peak near noise too"
+        if plain["noise"] >= AT_AN_END
+        else "there is no peak near noise"
+    )
     return [
         f"On lumina-mini as it is used, the error near noise is {guided['noise']:.2f} times that of"
         f" the middle half, near data {guided['data']:.2f} times; it is {ordered} near noise than"

@@ -9,9 +9,11 @@ from lumina.evaluation.claims.claim import Claim, Findings, Table, Threshold
 INTRODUCTION = """\
 # Claims of the papers, measured
 
-Each claim was written down with its metric and thresholds before its first run; they are part of
-`lumina.evaluation.claims`. The verdict follows from the thresholds, whichever way it falls. What
-is measured here is a small machine and small models: a verdict says what holds for those.
+Thresholds were written down before the first run of each claim, and no bound was changed since;
+they are part of `lumina.evaluation.claims`. Where a metric or a number of samples was changed once
+something had been seen, its section says so. The verdict follows from the thresholds, whichever way
+it falls, and says no more than they do: read the sentences after it too. Models are small, and
+seconds were taken on a machine that other work was using.
 
     lumina reproduce                     # all of them; a stopped run goes on where it was
     lumina reproduce --claim NAME        # one
@@ -64,6 +66,7 @@ def _section(claim: Claim, result: dict[str, Any]) -> str:
         f"**Measured.** {claim.metric}",
         f"**Verdict: {result['verdict']}.** {findings.words[0]}",
         *findings.words[1:],
+        *([f"**Changed after something had been seen.** {claim.changes}"] if claim.changes else []),
         _decisive(claim.thresholds, findings.values),
     ]
     for table in findings.tables:
@@ -83,7 +86,7 @@ def _decisive(thresholds: tuple[Threshold, ...], values: dict[str, float]) -> st
         ]
         for threshold in thresholds
     ]
-    return markdown(Table("", ["what decides", "bound, set before the run", "found", "met"], rows))
+    return markdown(Table("", ["what decides", "bound, set beforehand", "found", "met"], rows))
 
 
 def _how(result: dict[str, Any], findings: Findings) -> str:

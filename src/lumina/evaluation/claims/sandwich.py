@@ -211,4 +211,6 @@ SANDWICH = Claim(
     ),
     run=_run,
     minutes=2,
+    changes="After a first run, the tokens before the first block, which are at the bound by its"
+    " definition, no longer count in the ratio to it.",
 )

@@ -238,12 +238,17 @@ def _words(
     best: tuple[str, str],
 ) -> list[str]:
     solver, schedule = min((p for p in counts if p[0] == PLAIN[0]), key=lambda p: counts[p])
-    own = "that is uniform" if best[1] == PLAIN[1] else f"that is {best[1]}"
+    is_plain = best[1] == PLAIN[1]
     plain, paper = needed[PLAIN], needed[PLAIN[0], PAPER]
     return [
         f"On prompts that nothing was chosen on, {best[0]} comes within {100 * TARGET:g} % after"
-        f" {values['best']:.1f} evaluations on the schedule that was best for it ({own}), and equal"
-        f" steps of Euler's after {values['plain']:.1f}: {values['ratio']:.2f} times as many.",
+        f" {values['best']:.1f} evaluations on the schedule that was best for it ({best[1]}), and"
+        f" equal steps of Euler's after {values['plain']:.1f}: {values['ratio']:.2f} times as"
+        " many.",
+        *(
+            ["A schedule made for flows is not what it takes here: equal steps did best."]
+            * is_plain
+        ),
         f"With the schedule alone, Euler's own best, {schedule}, takes"
         f" {_count(counts[solver, schedule])} evaluations,"
         f" {counts[solver, schedule] / values['plain']:.2f} times as many as equal steps.",
@@ -276,4 +281,7 @@ SCHEDULES = Claim(
     ),
     run=_run,
     minutes=30,
+    changes="To save time, while it ran: the search begins at 8 evaluations instead of 16, which"
+    " moves what is tried and not what is looked for; before it ran: one schedule (shift 1.5) was"
+    " left out, and the reference has 40 steps instead of 60.",
 )
