@@ -210,7 +210,7 @@ def measure_sets(lineup: Lineup, count: int) -> dict:
             sets.append(draw_set(pipeline, briefs, number, options))
         save_sheet(
             [one for some in sets[:4] for one in some],
-            f"tasks_style-{way.replace(' ', '_')}",
+            f"tasks_style_{way.replace(' ', '_')}",
             columns=SET,
         )
         measured[way] = judge_sets(lineup, list(draw_sets(count)), sets)

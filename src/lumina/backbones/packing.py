@@ -81,7 +81,9 @@ def unpack_each(
         data: What they were made of by `pack_each`.
         restore: Takes tokens of a batch and data of the size to make.
     """
-    if packed.row is None or not isinstance(data, list):
+    if not isinstance(data, list):
         return restore(packed.tokens, data)
+    if packed.row is None:
+        raise ValueError("tokens of a batch cannot be told apart by a list of samples")
     rows = zip(packed.tokens, packed.row.lengths, data, strict=True)
     return [restore(row[None, :length], sample[None])[0] for row, length, sample in rows]

@@ -64,8 +64,9 @@ class RayRunner:
             for number, batch in enumerate(batches)
         ]
         data = ray.data.from_items(rows, override_num_blocks=max(1, len(rows)))
+        worker: Any = _OnWorker  # a class, as Ray's own signature does not say it may be
         done = data.map(
-            _OnWorker,
+            worker,
             fn_constructor_args=(encode, encoding),
             compute=ray.data.ActorPoolStrategy(size=self._workers),
             num_cpus=1,

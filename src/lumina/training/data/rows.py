@@ -60,6 +60,7 @@ def open_rows(path: str, split: str, column: str) -> Any:
         LuminaError: If there is none, or no such part or column of it.
     """
     import datasets
+    from datasets.exceptions import DatasetsError
 
     folder = Path(path).expanduser()
     try:
@@ -69,11 +70,11 @@ def open_rows(path: str, split: str, column: str) -> Any:
             else datasets.load_dataset(path, split=split)
         )
     # What the library raises where there is no dataset, or none that it can read.
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, DatasetsError) as error:
         raise LuminaError(f"no dataset {path}: {str(error).splitlines()[0]}") from error
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
-            raise UnknownNameError.among(found, split, kind="split")
+            raise UnknownNameError.among(map(str, found), split, kind="split")
         found = found[split]
     _refuse_unknown(column, found.column_names)
     return found.cast_column(column, datasets.Image(decode=False))
