@@ -514,6 +514,18 @@ class Compose(TextRequest):
     border: int | None = setting(
         None, "width of the soft borders of regions (default: 16)", ge=0, le=512, unit="pixels"
     )
+    background: str | None = setting(
+        None,
+        "color outside of all regions (default: what the whole shows, else white)",
+        metavar="COLOR",
+    )
+    windows_until: float | None = setting(
+        None,
+        "time until which each region is a picture of its own; models of large scenes want less"
+        " (default: 1)",
+        ge=0,
+        le=1,
+    )
 
     @property
     def labels(self) -> list[str]:
@@ -537,7 +549,13 @@ class StyleSet(TextRequest):
 
     prompts: tuple[str, ...] = _prompts("what to draw, each in a picture of its own")
     sharing: float | None = setting(
-        None, "how much the pictures see of each other; 0 is nothing (default: 1)", ge=0, le=1
+        None, "how much the pictures see of the first; 0 is nothing (default: 5)", ge=0, le=100
+    )
+    shared: str | None = setting(
+        None,
+        "what they see: the words for its surroundings, its frame, or all of each other"
+        " (default: words)",
+        choices=("words", "frame", "all"),
     )
 
     @property

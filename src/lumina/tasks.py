@@ -262,12 +262,19 @@ def _compose(request: Compose, pictures: Pictures) -> Call:
         # What is named by its place lies over the grid.
         regions = grid_regions(rows, columns, request.prompts, size) + regions
     arguments = {"regions": regions, "prompt": request.prompt} | _size(request)
-    return Call("LuminaComposePipeline", arguments | _given(border=request.border))
+    chosen = _given(
+        border=request.border,
+        background=request.background,
+        windows_until=request.windows_until,
+    )
+    return Call("LuminaComposePipeline", arguments | chosen)
 
 
 def _style(request: StyleSet, pictures: Pictures) -> Call:
     arguments = {"prompts": list(request.prompts)} | _size(request)
-    return Call("LuminaStylePipeline", arguments | _given(sharing=request.sharing))
+    return Call(
+        "LuminaStylePipeline", arguments | _given(sharing=request.sharing, shared=request.shared)
+    )
 
 
 def _turn(request: Anagram, pictures: Pictures) -> Call:
