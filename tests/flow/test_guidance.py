@@ -92,3 +92,13 @@ def test_an_interval_that_is_none_is_refused(interval):
 def test_a_rescaling_out_of_range_is_refused():
     with pytest.raises(LuminaError, match="out of range"):
         Guidance(rescale=1.5)
+
+
+def test_a_sample_whose_scale_is_below_one_follows_its_condition():
+    steered = Guidance(scale=torch.tensor([0.5, 1.0, 4.0])).steer(CONDITIONAL, UNCONDITIONAL)
+    torch.testing.assert_close(steered[:2], CONDITIONAL[:2])
+
+
+def test_no_velocity_stays_none_however_it_is_rescaled():
+    zero = torch.zeros(2, 4, 2, 2)
+    assert torch.equal(Guidance(rescale=1.0, normalize=True).steer(zero, zero), zero)

@@ -110,3 +110,16 @@ def test_a_hole_in_one_color_is_filled_with_it_and_nothing_else_changes():
     assert torch.equal(filled * (1 - mask), pixels * (1 - mask))
     plain = torch.full_like(pixels, 0.3) * (1 - mask)
     torch.testing.assert_close(fill_hole(plain, mask), torch.full_like(pixels, 0.3))
+
+
+def test_a_photo_is_seen_as_its_camera_was_held(tmp_path):
+    sideways = Image.new("RGB", (64, 32), "black")
+    sideways.paste("white", (0, 0, 32, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    sideways.save(tmp_path / "photo.png", exif=exif)
+    with Image.open(tmp_path / "photo.png") as photo:
+        assert size_of(photo) == Size(32, 64)
+        assert as_mask(photo).shape == (1, 1, 64, 32)
+        assert as_mask(photo)[0, 0, :32].all()
+        assert (as_pixels([photo], Size(32, 64))[0, 0, 32:] == -1).all()

@@ -238,3 +238,17 @@ def test_after_a_run_signals_do_what_they_did_before(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     train(recipe(tmp_path))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_step_that_half_precision_is_too_small_for_changes_nothing(tmp_path):
+    settings = recipe(tmp_path, precision="fp16")
+    run = Run(settings, settings.make_objective())
+    before = {name: weight.detach().clone() for name, weight in run.weights.items()}
+    huge = Points(torch.full((16, 3), 1e10))
+    figures = run.update([huge], 0)
+    for name, weight in run.weights.items():
+        assert torch.equal(weight, before[name]), name
+        assert torch.equal(run.average[name], before[name]), name
+    assert figures["norm"] == float("inf")
+    run.update([run.objective.batch(1, ALONE)], 1)
+    assert all(weight.isfinite().all() for weight in run.weights.values())

@@ -271,7 +271,8 @@ class NextDiT(FlowTransformer):
             image_rotary_emb: Rotation of each patch, as complex numbers or as real parts alone,
                 for a grid at least as large as that of the latents. None makes the model's own.
             cross_attention_kwargs: May hold `base_sequence_length`, the number of tokens that
-                the scores of attention to tokens are scaled for.
+                the scores of attention to tokens are scaled for; in a list from the longest
+                sample, as the original code does it.
             return_dict: Whether to return an object rather than a tuple.
             class_labels: Classes, for models of classes; their number itself stands for none.
             rope: How positions are read on a larger grid than that of training, in the model's

@@ -10,6 +10,9 @@ from torch import Tensor
 from lumina.errors import LuminaError
 from lumina.types import Velocity
 
+TINY = 1e-12
+"""Below this, a velocity is none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
@@ -17,7 +20,7 @@ class Guidance:
 
     Args:
         scale: How far to go from the velocity without the condition toward the one with it and
-            past it; 1 ends there. A tensor has one number for each sample.
+            past it; 1 ends there. A tensor has one number for each sample, of 1 and above.
         channels: Guide this many leading channels and leave the others as conditioned. None
             guides all.
         interval: Times from the first of which, and before the second of which, to guide. At
@@ -76,14 +79,15 @@ class Guidance:
         """
         scale = self.scale
         if isinstance(scale, Tensor):
-            scale = scale.to(toward).view(-1, *[1] * (toward.ndim - 1))
+            # Where one number for all would not guide, neither does one for a picture.
+            scale = _per_sample(scale.to(toward).clamp(min=1), toward)
         start, end = away[:, : self.channels], toward[:, : self.channels]
         steered = start + scale * (end - start)
         if self.rescale:
-            spreads = end.flatten(1).std(1) / steered.flatten(1).std(1)
+            spreads = end.flatten(1).std(1) / steered.flatten(1).std(1).clamp(min=TINY)
             steered = steered + self.rescale * steered * (_per_sample(spreads, steered) - 1)
         if self.normalize:
-            ratio = end.flatten(1).norm(dim=1) / steered.flatten(1).norm(dim=1)
+            ratio = end.flatten(1).norm(dim=1) / steered.flatten(1).norm(dim=1).clamp(min=TINY)
             steered = steered * _per_sample(ratio.clamp(max=1), steered)
         return torch.cat([steered, toward[:, steered.shape[1] :]], dim=1)
 

@@ -271,7 +271,10 @@ def compose(
     together = whole
     if kept is not None:
         together = blend_windows([around, Window(_ALL, _ALL, 1 - outside, whole)])
-    return lambda time: apart(time) if time < windows_until else together(time)
+    # Some solvers take their last velocity at the very end.
+    return lambda time: (
+        apart(time) if time < windows_until or windows_until == 1 else together(time)
+    )
 
 
 def blend_windows(windows: Sequence[Window]) -> VelocityAt:

@@ -1,6 +1,7 @@
 """What all pipelines that make pictures share: noise, the loop over steps, and decoding."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
@@ -246,7 +247,9 @@ class ImagePipeline(DiffusionPipeline):
         """Make the scheduler ready for the last steps of a sample, a share of all of them."""
         device = self._execution_device
         all_steps = self._begin(steps, *size, device, sigmas)
-        skip = steps_to_skip(len(all_steps) // getattr(self.scheduler, "order", 1), strength)
+        # Diffusers' Heun takes one timestep less in its last step.
+        count = math.ceil(len(all_steps) / getattr(self.scheduler, "order", 1))
+        skip = steps_to_skip(count, strength)
         return self._begin(steps, *size, device, sigmas, skip=skip)
 
     def _postprocess(

@@ -62,9 +62,9 @@ def pair_up(
 
 
 def size_of(picture: Picture) -> Size:
-    """Width and height in pixels."""
+    """Width and height in pixels, as it is seen."""
     if isinstance(picture, Image.Image):
-        return Size(*picture.size)
+        return Size(*ImageOps.exif_transpose(picture).size)
     height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.shape[-2:]
     return Size(width, height)
 
@@ -104,7 +104,7 @@ def as_mask(mask: Picture) -> Float[Tensor, "1 1 height width"]:
     Raises:
         LuminaError: If nothing is white.
     """
-    gray = mask.convert("L") if isinstance(mask, Image.Image) else mask
+    gray = ImageOps.exif_transpose(mask).convert("L") if isinstance(mask, Image.Image) else mask
     values = VaeImageProcessor(vae_scale_factor=1, do_normalize=False).preprocess(gray)
     white = (values.mean(1, keepdim=True) >= WHITE).float()
     if not white.any():

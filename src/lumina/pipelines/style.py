@@ -82,7 +82,7 @@ class LuminaStylePipeline(TextPipeline):
         is_on = [is_on if number >= first_block else is_off for number in range(blocks)]
 
         def at(time: float) -> Velocity:
-            attends: Attends = is_on if interval[0] <= time < interval[1] else is_off
+            attends: Attends = is_on if _is_in(time, interval) else is_off
             if shared == "words":
                 velocity.attend_text = attends
             else:
@@ -156,3 +156,9 @@ def _check(
         raise LuminaError(
             f"pictures share from {start} to {end}", hint="give two times, 0 <= a < b <= 1"
         )
+
+
+def _is_in(time: float, interval: tuple[float, float]) -> bool:
+    """Whether a time lies between two; the end counts where it is that of the flow."""
+    start, end = interval
+    return start <= time and (time < end or end == 1)

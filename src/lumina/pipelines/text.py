@@ -25,6 +25,7 @@ from lumina.encoders.text import (
     fill_template,
     pad_features,
 )
+from lumina.errors import UnknownNameError
 from lumina.pipelines import checks
 from lumina.pipelines.adapters import LoraMixin
 from lumina.pipelines.adoption import adopt
@@ -79,6 +80,8 @@ class TextPipeline(ImagePipeline, LoraMixin):
         super().__init__()
         if PLACE not in prompt_template:
             raise ValueError(f"`prompt_template` has no {PLACE} in it: {prompt_template!r}")
+        if preset not in USUAL:
+            raise UnknownNameError.among([name for name in USUAL if name], preset, kind="preset")
         checks.network(adopt(transformer), self._network)
         checks.text_width(transformer, text_encoder)
         self.register_modules(

@@ -227,7 +227,10 @@ def _as_affine(norm: nn.GroupNorm, parts: Iterator[Float[Tensor, "b c rows cols"
 
 
 def _weight_and_bias(norm: nn.GroupNorm) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """Weights of a norm, as a call shows them: offloaded ones are nowhere else."""
+    """Weights of a norm, in float32."""
+    if norm.weight.device.type != "meta":
+        return norm.weight.float(), norm.bias.float()
+    # Those that accelerate offloads are nowhere but in a call.
     ones = torch.ones(norm.num_channels, device=norm.weight.device, dtype=norm.weight.dtype)
     low, high = norm(torch.stack([-ones, ones], dim=-1)[None])[0].float().unbind(-1)
     return (high - low) / 2 * math.sqrt(1 + norm.eps), (high + low) / 2

@@ -146,6 +146,11 @@ class TextVelocity:
                 "context drop averages over a grid, and a Flag-DiT sees one sequence",
                 hint="leave it out, or use a Next-DiT",
             )
+        if getattr(self.pipeline.network, "_parallel_config", None) is not None:
+            raise LuminaError(
+                "context drop averages over all tokens, and processes share them",
+                hint="leave out one of both",
+            )
         grid = (self.size.height // SIZE_MULTIPLE, self.size.width // SIZE_MULTIPLE)
         blocks = len(self.pipeline.transformer.layers)
         return drop_in_blocks(mode, pooled_attend(grid), blocks=blocks, time=time)

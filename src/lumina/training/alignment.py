@@ -122,7 +122,7 @@ class AlignmentObjective:
         slots, mean = module.slots(features, batch.mask), module.mean(features, batch.mask)
         first = batch.things[:, 0]
         is_thing = batch.things != NOTHING
-        looks = self.looks[batch.things.clamp_min(0)]
+        looks = self.looks.to(batch.things.device)[batch.things.clamp_min(0)]
         guesses = module.thing_head(slots)
         losses = {
             "thing": F.cross_entropy(guesses.flatten(0, 1), batch.things.flatten()),

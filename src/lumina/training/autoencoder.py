@@ -79,7 +79,7 @@ class AutoencoderObjective:
         recipe, pixels = self.recipe, batch.pixels
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
         latents = self.module.encode(pixels).latent_dist.mean
-        noise = torch.randn(latents.shape, generator=generator)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
         noisy = latents + recipe.latent_noise * latents.std().detach() * noise
         output = self.module.decode(noisy).sample
         loss, figures = _error(output, pixels), {"psnr": _psnr(output, pixels)}

@@ -25,7 +25,7 @@ class Reporter:
     def __init__(self, out: Path, recipe: Recipe, *, step: int, peak: float):
         self.out, self.recipe, self.peak = out, recipe, peak
         self._began, self._began_step, self._samples = time.monotonic(), step, 0.0
-        self._board = _open_board(out / "tensorboard", step) if recipe.tensorboard else None
+        self._board = _open_board(out / "tensorboard", step + 1) if recipe.tensorboard else None
 
     def report(self, step: int, figures: dict[str, float], *, operations: float) -> None:
         """Log a step.

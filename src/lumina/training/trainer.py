@@ -161,14 +161,15 @@ class Run:
             if reporter is not None:
                 operations = PASSES * recipe.accumulate * self.meter.forward
                 reporter.report(self.step, figures, operations=operations)
-            if is_last or self.step % recipe.preview_every == 0:
-                self._preview()
+            is_stopped = self._any(bool(stopping))
             due = time.monotonic() - saved > 60 * recipe.save_minutes
-            if self._any(is_last or due or bool(stopping)):
+            if self._any(is_last or due or is_stopped):
                 self.save()
                 saved = time.monotonic()
-            if self._any(bool(stopping)):
+            if is_stopped:
                 raise KeyboardInterrupt
+            if is_last or self.step % recipe.preview_every == 0:
+                self._preview()
 
     def update(self, batches: list[Any], step: int) -> dict[str, float]:
         """Take one optimizer step and return the figures of it.
@@ -185,9 +186,10 @@ class Run:
         loss, figures = self._backward(batches, step)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
+        if self.scaler.is_enabled() and self._overflowed():
+            return self._leave_out(loss, factor, figures)
         norm = whole(nn.utils.clip_grad_norm_(list(self.weights.values()), recipe.clip)).item()
-        if not (self.scaler.is_enabled() and self._overflowed()):
-            self.guard.check(loss, norm, step, last=self.checkpoints.latest())
+        self.guard.check(loss, norm, step, last=self.checkpoints.latest())
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
@@ -197,6 +199,13 @@ class Run:
         for name, weight in self.weights.items():
             self.average[name].lerp_(weight.detach(), 1 - memory)
         return {"loss": loss, "norm": norm, "rate": factor} | figures
+
+    def _leave_out(self, loss: float, factor: float, figures: dict[str, float]) -> dict[str, float]:
+        """Change no weight in a step that half precision is too small for; scale by less."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()
+        return {"loss": loss, "norm": float("inf"), "rate": factor} | figures
 
     def averaged(self) -> "_Swapped":
         """Context in which the module holds the averaged weights."""
@@ -274,8 +283,15 @@ class Run:
             self.scaler.scale(loss / len(batches)).backward()
             losses.append(mean_over_processes(loss.detach()))
             all_figures.append(figures)
-        names = all_figures[0]
-        return sum(losses) / len(losses), {n: sum(f[n] for f in all_figures) for n in names}
+        return sum(losses) / len(losses), self._join(all_figures)
+
+    def _join(self, figures: list[dict[str, float]]) -> dict[str, float]:
+        """Figures of a step: samples of all batches and processes, and means of the others."""
+        joined = {name: sum(some[name] for some in figures) for name in figures[0]}
+        means = {name: value / len(figures) for name, value in joined.items()}
+        if "samples" in joined:
+            means["samples"] = joined["samples"] * self.share.count
+        return means
 
     def _prefetch(self, steps: range) -> Iterator[tuple[int, list[Any]]]:
         """The batches of each step, made while the step before is trained on."""
@@ -320,11 +336,14 @@ class Run:
         weights = get_model_state_dict(sharded, options=options)
         if self.plain is not None:
             self.plain.load_state_dict(weights)
+            self.plain.to(self.device)
             self.objective.module = self.plain
         try:
             yield
         finally:
             self.objective.module = sharded
+            if self.plain is not None:
+                self.plain.cpu()
 
     def _overflowed(self) -> bool:
         """Whether a gradient in half precision was too large, which the scaler learns from."""
