@@ -138,3 +138,9 @@ def test_variations_that_make_no_sense_are_refused(between, arguments, says):
 def test_it_becomes_a_plain_pipeline_and_back(between):
     plain = LuminaPipeline.from_pipe(between)
     assert LuminaInterpolationPipeline.from_pipe(plain).transformer is between.transformer
+
+
+def test_fewer_frames_than_stops_are_refused():
+    with pytest.raises(LuminaError, match="2 frames cannot show all of 3 stops") as told:
+        spread_frames(3, 2, amount=1.0)
+    assert "ask for 3" in told.value.hint

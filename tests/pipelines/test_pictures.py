@@ -123,3 +123,11 @@ def test_a_photo_is_seen_as_its_camera_was_held(tmp_path):
         assert as_mask(photo).shape == (1, 1, 64, 32)
         assert as_mask(photo)[0, 0, :32].all()
         assert (as_pixels([photo], Size(32, 64))[0, 0, 32:] == -1).all()
+
+
+def test_what_is_transparent_in_a_mask_is_not_repainted():
+    mask = Image.new("RGBA", (32, 16), (255, 255, 255, 0))
+    with pytest.raises(LuminaError, match="nothing of the mask is white"):
+        as_mask(mask)
+    mask.paste((255, 255, 255, 255), (0, 0, 16, 16))
+    assert as_mask(mask)[0, 0].mean() == 0.5

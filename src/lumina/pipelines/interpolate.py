@@ -178,10 +178,15 @@ def spread_frames(stops: int, frames: int, *, amount: float) -> list[Place]:
         amount: How much of the way to the last stop is gone.
 
     Raises:
-        LuminaError: If there are fewer than two frames, or the amount is not above 0 and up to 1.
+        LuminaError: If there are fewer frames than stops or than two, or the amount is not above 0
+            and up to 1.
     """
     if frames < 2:
         raise LuminaError(f"there are {frames} frames to make", hint="ask for 2 or more")
+    if frames < stops:
+        raise LuminaError(
+            f"{frames} frames cannot show all of {stops} stops", hint=f"ask for {stops} or more"
+        )
     if not 0 < amount <= 1:
         raise LuminaError(
             f"amount is {amount}, which is out of range", hint="allowed: above 0, to 1"

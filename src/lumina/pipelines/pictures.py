@@ -104,7 +104,7 @@ def as_mask(mask: Picture) -> Float[Tensor, "1 1 height width"]:
     Raises:
         LuminaError: If nothing is white.
     """
-    gray = ImageOps.exif_transpose(mask).convert("L") if isinstance(mask, Image.Image) else mask
+    gray = _on_black(mask) if isinstance(mask, Image.Image) else mask
     values = VaeImageProcessor(vae_scale_factor=1, do_normalize=False).preprocess(gray)
     white = (values.mean(1, keepdim=True) >= WHITE).float()
     if not white.any():
@@ -241,6 +241,15 @@ def _listed(some: Any) -> list[Any]:
     if isinstance(some, np.ndarray | Tensor):
         return list(some) if some.ndim == 4 else [some]
     return list(some)
+
+
+def _on_black(mask: Image.Image) -> Image.Image:
+    """A mask in grays, upright. What is transparent is not white."""
+    upright = ImageOps.exif_transpose(mask)
+    if not upright.has_transparency_data:
+        return upright.convert("L")
+    seen = upright.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen).convert("L")
 
 
 def _as_rgb(picture: Picture) -> Picture:
