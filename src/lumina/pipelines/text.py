@@ -81,7 +81,7 @@ class TextPipeline(ImagePipeline, LoraMixin):
         if PLACE not in prompt_template:
             raise ValueError(f"`prompt_template` has no {PLACE} in it: {prompt_template!r}")
         if preset not in USUAL:
-            raise UnknownNameError.among([name for name in USUAL if name], preset, kind="preset")
+            raise UnknownNameError.among([n for n in USUAL if n], str(preset), kind="preset")
         checks.network(adopt(transformer), self._network)
         checks.text_width(transformer, text_encoder)
         self.register_modules(
