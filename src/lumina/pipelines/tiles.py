@@ -226,14 +226,24 @@ def _as_affine(norm: nn.GroupNorm, parts: Iterator[Float[Tensor, "b c rows cols"
     return Affine(scale[:, :, None, None], shift[:, :, None, None])
 
 
+NEAR = 2.0**-6
+"""How far bfloat16 may be from a number, with room for a sum."""
+
+
 def _weight_and_bias(norm: nn.GroupNorm) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
     """Weights of a norm, in float32."""
-    if norm.weight.device.type != "meta":
-        return norm.weight.float(), norm.bias.float()
-    # Those that accelerate offloads are nowhere but in a call.
+    # Those that are offloaded are nowhere but in a call, and what is there meanwhile is anything.
     ones = torch.ones(norm.num_channels, device=norm.weight.device, dtype=norm.weight.dtype)
     low, high = norm(torch.stack([-ones, ones], dim=-1)[None])[0].float().unbind(-1)
-    return (high - low) / 2 * math.sqrt(1 + norm.eps), (high + low) / 2
+    weight, bias = (high - low) / 2 * math.sqrt(1 + norm.eps), (high + low) / 2
+    if norm.weight.device.type == "meta":
+        return weight, bias
+    # A call rounds to the dtype of the weights, so they are read where they are what it shows.
+    own, own_bias = norm.weight.float(), norm.bias.float()
+    are_there = torch.allclose(own_bias + own, high, rtol=NEAR, atol=NEAR) and torch.allclose(
+        own_bias - own, low, rtol=NEAR, atol=NEAR
+    )
+    return (own, own_bias) if are_there else (weight, bias)
 
 
 def _size_after(steps: Sequence[Step], x: Float[Tensor, "b c rows cols"]) -> tuple[int, int]:
