@@ -17,7 +17,7 @@ from torch import Tensor
 from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.flow.guidance import Guidance
 from lumina.flow.sample import begin_steps, flow_times, step_options
-from lumina.pipelines.pictures import steps_to_skip
+from lumina.pipelines.pictures import as_precise, steps_to_skip
 from lumina.pipelines.tiling import disable_tiling, enable_tiling
 from lumina.requests import SIZE_MULTIPLE
 from lumina.types import Size, VelocityAt
@@ -258,14 +258,6 @@ class ImagePipeline(DiffusionPipeline):
         return self.image_processor.postprocess(pixels, output_type=cast(str, output_type))
 
     def _decode(self, latents: Float[Tensor, "b c rows cols"]) -> Float[Tensor, "b 3 height width"]:
-        dtype = self.vae.dtype
-        # Some autoencoders, such as SDXL's, overflow in float16 and say so in their config.
-        upcasts = dtype == torch.float16 and self.vae.config.get("force_upcast", False)
-        if upcasts:
-            self.vae.to(torch.float32)
-        try:
+        with as_precise(self.vae):
             latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
             return self.vae.decode(latents, return_dict=False)[0]
-        finally:
-            if upcasts:
-                self.vae.to(dtype)
