@@ -147,10 +147,44 @@ def train(options: argparse.Namespace) -> None:
     from lumina.training.recipes import load
 
     recipe = load(options.recipe, options.settings)
+    _quiet_libraries()
+    if options.plan:
+        from lumina.training.planning import plan
+
+        print("\n".join(plan(recipe)))
+        return
 
     from lumina.training.trainer import train
 
     print(train(recipe))
+
+
+def precompute(options: argparse.Namespace) -> None:
+    """Encode the pictures and captions of a recipe into its cache, before it is run."""
+    from lumina.training.recipes import FlowRecipe, load
+
+    recipe = load(options.recipe, options.settings)
+    if not isinstance(recipe, FlowRecipe):
+        raise LuminaError("this recipe has no cache", hint='those of task = "flow" have one')
+    _quiet_libraries()
+
+    from lumina.training.data.precompute import RayRunner, run_alone
+    from lumina.training.flow import precompute
+    from lumina.training.prior import with_prior
+
+    run = RayRunner(options.ray, gpus=options.gpus) if options.ray else run_alone
+    encoded = precompute(with_prior(recipe), run)
+    print("\n".join([*encoded.survey.lines(), f"cached in {encoded.cache}"]))
+
+
+def recipe(options: argparse.Namespace) -> None:
+    """Print a recipe to start from, with every setting that it leaves as it is."""
+    from lumina.training.starters import list_recipes, write_starter
+
+    if options.name is None:
+        print("\n".join(f"{name:28} {what}" for name, what in list_recipes().items()))
+        return
+    print(write_starter(options.name), end="")
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -245,9 +279,21 @@ def _make_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print JSON")
     _add_config_flag(command)
     add(env)
+    command = add(recipe)
+    command.add_argument("name", nargs="?", metavar="NAME", help="which one (default: list them)")
     command = add(train)
-    command.add_argument("recipe", type=Path, metavar="FILE", help="a TOML file of recipes/")
-    command.add_argument("settings", nargs="*", metavar="key=value", help="changes to it")
+    _add_recipe(command)
+    command.add_argument(
+        "--plan", action="store_true", help="print what the run would do, and do not run it"
+    )
+    command = add(precompute)
+    _add_recipe(command)
+    command.add_argument(
+        "--ray", type=int, default=0, metavar="N", help="on N workers of a Ray cluster"
+    )
+    command.add_argument(
+        "--gpus", type=float, default=0, metavar="G", help="GPUs of each worker (default: none)"
+    )
     command = add(reproduce)
     command.add_argument(
         "--claim",
@@ -370,6 +416,11 @@ def _settings(task: str, options: argparse.Namespace) -> dict[str, Any]:
         for name, value in given.items()
         if value != []
     }
+
+
+def _add_recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", type=Path, metavar="FILE", help="a TOML file of recipes/")
+    command.add_argument("settings", nargs="*", metavar="key=value", help="changes to it")
 
 
 def _add_convert_flags(command: argparse.ArgumentParser) -> None:

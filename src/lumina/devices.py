@@ -3,6 +3,7 @@
 import os
 import platform
 from importlib import metadata
+from typing import Any
 
 import psutil
 import torch
@@ -106,3 +107,15 @@ def _model_of(device: torch.device) -> str:
         return f"{torch.cuda.get_device_name(device)}, {memory:.1f} GB, CUDA {torch.version.cuda}"
     capability = torch.backends.cpu.get_cpu_capability()
     return f"{platform.processor() or platform.machine()}, {capability}"
+
+
+def move(batch: Any, device: torch.device) -> Any:
+    """A batch of tensors, in lists and tuples, on a device."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)
+    if isinstance(batch, list):
+        return [move(part, device) for part in batch]
+    if isinstance(batch, tuple):
+        moved = (move(part, device) for part in batch)
+        return type(batch)(*moved) if hasattr(batch, "_fields") else tuple(moved)
+    return batch

@@ -7,9 +7,12 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from lumina.errors import LuminaError, UnknownNameError
+
+Settings = TypeVar("Settings")
+"""A dataclass of settings."""
 
 
 def setting(
@@ -60,6 +63,8 @@ def setting(
         "is_word": is_word,
         "separator": separator,
     }
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata=facts)
     return dataclasses.field(default=default, metadata=facts)
 
 
@@ -103,6 +108,20 @@ def read_setting(field: dataclasses.Field, kind: Any, text: str) -> Any:
         ) from None
 
 
+def from_table(kind: type[Settings], table: Mapping[str, Any]) -> Settings:
+    """Settings from a table of a TOML file.
+
+    Raises:
+        LuminaError: If a name is unknown, or a value has another type or is out of range.
+    """
+    listed = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
+    }
+    settings = kind(**check_names(kind, listed))
+    check_settings(settings)
+    return settings
+
+
 def check_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values, if each of them names a field of the dataclass.
 
@@ -136,6 +155,9 @@ def without_none(kind: Any) -> Any:
 TEXTS = tuple[str, ...]
 """The type of a setting that is several texts."""
 
+TABLES = tuple[dict, ...]
+"""The type of a setting that is several tables of a TOML file."""
+
 
 def _read_bool(text: str) -> bool:
     known = {"true": True, "false": False}
@@ -145,14 +167,22 @@ def _read_bool(text: str) -> bool:
 
 
 _READERS: dict[Any, Callable[[str], Any]] = {int: int, float: float, str: str, bool: _read_bool}
-_NOUNS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_NOUNS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    dict: "a table",
+}
 
 
 def _noun(kind: Any) -> str:
     if not is_list(kind):
         return _NOUNS[kind]
     if kind == TEXTS:
-        return "several texts"
+        return "a list of texts"
+    if kind == TABLES:
+        return "a list of tables"
     first, second = get_args(kind)
     return "numbers with commas between them" if second is ... else "two numbers: 0.1,0.8"
 

@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from lumina import FlagDiT, LuminaPipeline, NextDiT
 from lumina.nn.attention import fused_attend
-from lumina.nn.ring import ring_attend
+from lumina.nn.ring import RingAttend
 
 TINY = {
     "sample_size": 8,
@@ -99,7 +99,7 @@ def ring(world):
     yield "next_dit", between(make_model(), config(), EVEN)
     yield "flag_dit", between(make_model(FlagDiT), config(), EVEN)
     yield "samples of different sizes", between(make_model(), config(), LISTED)
-    yield "as an argument", between(make_model(), config(), EVEN, attend=ring_attend())
+    yield "as an argument", between(make_model(), config(), EVEN, attend=RingAttend())
 
 
 def ring_alone(world):
@@ -111,7 +111,7 @@ def ring_alone(world):
     mask[..., 0] = True
     expected = fused_attend(query, key, value, mask=mask, scale=0.7)
     own = slice(4 * dist.get_rank(), 4 * dist.get_rank() + 4)
-    found = ring_attend()(
+    found = RingAttend()(
         query[:, own], key[:, own], value[:, own], mask=mask[:, :, own], scale=0.7
     )
     yield "masked", distance([found], [expected[:, own]])

@@ -11,7 +11,7 @@ from diffusers import ContextParallelConfig, FirstBlockCacheConfig, ParallelConf
 
 from lumina import LuminaError, LuminaPipeline, NextDiT
 from lumina.nn.attention import fused_attend
-from lumina.nn.ring import ring_attend
+from lumina.nn.ring import RingAttend
 
 PROCESSES = Path(__file__).with_name("processes.py")
 
@@ -83,13 +83,19 @@ def test_a_cache_that_decides_by_tokens_does_not_go_with_sharing_them():
 
 
 @pytest.mark.usefixtures("one_process")
-def test_a_ring_of_one_attends_as_pytorch_does_and_has_no_gradients():
+def test_a_ring_of_one_attends_as_pytorch_does_and_has_its_gradients():
     query = torch.randn(2, 1500, 4, 8)  # more than have their scores in memory at a time
     key, value = torch.randn(2, 2, 1500, 2, 8)
-    expected = fused_attend(query, key, value, scale=0.7)
-    torch.testing.assert_close(ring_attend()(query, key, value, scale=0.7), expected)
-    with pytest.raises(ValueError, match="no backward pass"):
-        ring_attend()(query.requires_grad_(), key, value)
+    weights = torch.randn_like(query)
+
+    def attend_and_differentiate(attend):
+        leaves = [part.clone().requires_grad_() for part in (query, key, value)]
+        values = attend(*leaves, scale=0.7)
+        return [values, *torch.autograd.grad((values * weights).sum(), leaves)]
+
+    found, expected = map(attend_and_differentiate, (RingAttend(), fused_attend))
+    for part, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(part, other)
 
 
 @pytest.mark.usefixtures("one_process")

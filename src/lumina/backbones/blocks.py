@@ -76,6 +76,11 @@ class BlockContext(NamedTuple):
         """Make values of each sample fit the tokens."""
         return values if self.row is None else self.row.spread(values)
 
+    @property
+    def attends(self) -> Sequence[Attend | None]:
+        """What was given as attention to tokens, for all blocks or for each."""
+        return self.attend if isinstance(self.attend, Sequence) else [self.attend]
+
     def of_block(self, number: int) -> "BlockContext":
         """The context of one block, by its number from 0."""
         attend, text = (

@@ -1,5 +1,7 @@
 """Processes that share the tokens of one sample, as diffusers' `enable_parallelism` sets it up."""
 
+from collections.abc import Sequence
+from typing import Any
 import torch
 import torch.distributed as dist
 from diffusers import ContextParallelConfig, FirstBlockCacheConfig, ParallelConfig
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from lumina.errors import LuminaError
+from lumina.nn.ring import RingAttend
 
 CONTEXT_PARALLEL_PLAN = {
     "token_split": {
@@ -66,6 +69,55 @@ def check_context_parallel(config: ContextParallelConfig, *, heads: int, cache: 
             "FirstBlockCacheConfig is enabled, and cannot decide for processes that share tokens",
             hint="disable_cache() first, or use another cache",
         )
+
+
+def check_attends_share(attends: Sequence[object], config: ParallelConfig | None) -> None:
+    """Refuse attention that would see the tokens of one process alone, and not say so.
+
+    Args:
+        attends: What was given for the tokens of each block. None: the model's own.
+        config: How processes share the tokens. None: not at all.
+
+    Raises:
+        LuminaError: If one of them is made for all tokens, and a process has a part.
+    """
+    if config is None or config.context_parallel_config is None:
+        return
+    if any(attend is not None and not isinstance(attend, RingAttend) for attend in attends):
+        raise LuminaError(
+            "processes share the tokens, and the attention that was given sees a part of them",
+            hint="leave attend out, or give a RingAttend",
+        )
+
+
+def share_tokens(module: Any, device: torch.device, *, processes: int, way: str) -> None:
+    """Let neighbouring processes work on tokens of the same samples.
+
+    All joined processes make groups of as many. Processes of a group have to be given the same
+    batch. Each gets the same output and the gradient by its own tokens: those of a group, added
+    up, are the gradient.
+
+    Args:
+        module: The network.
+        device: Where its weights are.
+        processes: How many make a group.
+        way: "ulysses", where each takes some heads of all tokens, or "ring".
+
+    Raises:
+        LuminaError: If the processes do not divide into such groups, or heads not among a group.
+    """
+    total = dist.get_world_size() if dist.is_initialized() else 1
+    if total % processes:
+        raise LuminaError(
+            f"{total} processes do not divide into groups of {processes} that share tokens",
+            hint="choose a context_parallel that divides the number of processes",
+        )
+    shape = (processes, 1) if way == "ring" else (1, processes)
+    mesh = init_device_mesh(
+        device.type, (total // processes, *shape), mesh_dim_names=("data", "ring", "ulysses")
+    )
+    degrees = {"ring_degree": shape[0], "ulysses_degree": shape[1]}
+    module.enable_parallelism(config=ContextParallelConfig(mesh=mesh, **degrees))
 
 
 def check_shares(tokens: int, config: ParallelConfig | None) -> None:

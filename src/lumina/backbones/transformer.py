@@ -25,6 +25,7 @@ from lumina.backbones.blocks import (
 from lumina.backbones.packing import Packed
 from lumina.backbones.parallel import (
     CONTEXT_PARALLEL_PLAN,
+    check_attends_share,
     check_context_parallel,
     check_shares,
     set_up_on_cpu,
@@ -105,9 +106,11 @@ class FlowTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
         """Send tokens through all blocks.
 
         Raises:
-            LuminaError: If processes are to share the tokens, and these do not divide among them.
+            LuminaError: If processes are to share the tokens, and these do not divide among them,
+                or the attention that was given is for all of them.
         """
         check_shares(tokens.shape[1], self._parallel_config)
+        check_attends_share(context.attends, self._parallel_config)
         row = context.row
         if row is None or self._parallel_config is not None:
             # Processes take even parts of a batch, whose padding falls to some of them.

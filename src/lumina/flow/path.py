@@ -173,7 +173,8 @@ def flow_loss(
     factors = _weights(path, prediction, weight, times)
     errors = []
     for output, (start, end, time), factor in zip(found, pairs, factors, strict=True):
-        own = output[None, : end.shape[1]].float()
+        own = output[None, : end.shape[1]]
+        own = own.to(torch.promote_types(own.dtype, torch.float32))
         if prediction == "velocity":
             error = own - path.velocity(start, end, time)
         elif prediction == "noise":

@@ -9,7 +9,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_a
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lumina.nn.ring import ring_attend
+from lumina.nn.ring import RingAttend
 from lumina.types import Attend
 
 
@@ -156,7 +156,7 @@ class SharedKernel(Kernel):
         parallel = self._parallel_config
         context = None if parallel is None else parallel.context_parallel_config
         if context is not None and context.ulysses_degree == 1:
-            ring = ring_attend(context._ring_mesh.get_group())
+            ring = RingAttend(context._ring_mesh.get_group())
             return ring(query, key, value, mask=mask, scale=scale)
         backend = self._attention_backend
         return fused_attend(

@@ -18,8 +18,8 @@ class RMSNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], factor: Float[Tensor, "b #n d"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Normalise in float32; `factor` multiplies the learned weight."""
-        wide = x.float()
+        """Normalise in float32 at least; `factor` multiplies the learned weight."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return self._weigh(wide * inverse, factor).to(x.dtype)
 
@@ -27,9 +27,9 @@ class RMSNorm(nn.Module):
         self, normed: Float[Tensor, "b n d"], factor: Float[Tensor, "b #n d"] | None
     ) -> Float[Tensor, "b n d"]:
         if self.weight is None:
-            return normed if factor is None else normed * factor.float()
-        weight = self.weight.float()
-        return normed * (weight if factor is None else weight * factor.float())
+            return normed if factor is None else normed * factor.to(normed.dtype)
+        weight = self.weight.to(normed.dtype)
+        return normed * (weight if factor is None else weight * factor.to(normed.dtype))
 
 
 class ModulatedRMSNorm(nn.Module):

@@ -103,7 +103,7 @@ def rotate(
 ) -> Float[Tensor, "b n h k"]:
     """Turn neighbouring pairs of channels by the angle of their token."""
     rope = rope.unsqueeze(-3)
-    pairs = x.float().unflatten(-1, (-1, 2))
+    pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():
         return _rotate_parts(pairs, rope).flatten(-2).to(x.dtype)
     # Eager mode runs one complex product many times faster than its real parts; the compiler

@@ -130,6 +130,41 @@ def find_parts(
         _find_text_encoder(text_encoder, config)
 
 
+def vae_folder(source: str | Path) -> Path:
+    """Folder of the weights of a VAE, by the name, folder or hub id of it or of a model.
+
+    Raises:
+        LuminaError: If it is not on this machine.
+    """
+    return _within(find_part(source, AUTOENCODERS, kind="VAE", flag="--vae"), "vae")
+
+
+def text_encoder_folder(source: str | Path) -> Path:
+    """Folder of the weights of a text encoder, by the name, folder or hub id of it or of a model.
+
+    Raises:
+        LuminaError: If it is not on this machine.
+    """
+    return _within(_text_part(source), "text_encoder")
+
+
+def tokenizer_folder(source: str | Path) -> Path:
+    """Folder of the tokenizer of a text encoder.
+
+    Raises:
+        LuminaError: If it is not on this machine.
+    """
+    return _within(_text_part(source), "tokenizer")
+
+
+def _text_part(source: str | Path) -> Path:
+    return find_part(source, TEXT_ENCODERS, kind="text encoder", flag="--text-encoder")
+
+
+def _within(folder: Path, part: str) -> Path:
+    return folder / part if (folder / part).is_dir() else folder
+
+
 def _find_vae(source: str | Path | None, config: Mapping[str, Any]) -> tuple[str | Path, Path]:
     name = source or ("sdxl" if config["num_classes"] is None else "ema")
     return name, find_part(name, AUTOENCODERS, kind="VAE", flag="--vae")
@@ -146,14 +181,14 @@ def _find_text_encoder(
             hint="name the text encoder that it was trained with: --text-encoder",
         )
     name = source or known[width]
-    return name, find_part(name, TEXT_ENCODERS, kind="text encoder", flag="--text-encoder")
+    return name, _text_part(name)
 
 
 def _load_vae(
     source: str | Path | None, backbone: FlowTransformer, dtype: torch.dtype
 ) -> AutoencoderKL:
     name, folder = _find_vae(source, backbone.config)
-    folder = folder / "vae" if (folder / "vae").is_dir() else folder
+    folder = _within(folder, "vae")
     vae = _read(lambda: AutoencoderKL.from_pretrained(folder, dtype=dtype), "VAE", folder)
     if str(name) in AUTOENCODERS:
         vae.register_to_config(scaling_factor=AUTOENCODERS[str(name)].scaling_factor)
@@ -171,9 +206,7 @@ def _load_text_encoder(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     width = backbone.config["cross_attention_dim"]
     name, folder = _find_text_encoder(source, backbone.config)
-    whole = (folder / "text_encoder").is_dir()
-    model_folder = folder / "text_encoder" if whole else folder
-    words_folder = folder / "tokenizer" if whole else folder
+    model_folder, words_folder = _within(folder, "text_encoder"), _within(folder, "tokenizer")
     encoder = _read(
         lambda: AutoModel.from_pretrained(model_folder, dtype=dtype), "text encoder", model_folder
     )

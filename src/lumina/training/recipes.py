@@ -1,15 +1,15 @@
 """Training runs as typed settings, read from commented TOML files."""
 
 import dataclasses
-import difflib
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
-from lumina.errors import LuminaError, UnknownNameError
-from lumina.settings import setting
+from lumina.errors import LuminaError
+from lumina.settings import from_table, setting
 
 if TYPE_CHECKING:
     from lumina.training.trainer import Objective
@@ -33,6 +33,18 @@ CHANGEABLE = {
 }
 
 
+def _check_data(tables: Sequence[dict]) -> None:
+    from lumina.training.data.sources import read_sources
+
+    read_sources(tables)
+
+
+def _check_crops(table: dict) -> None:
+    from lumina.training.data.buckets import Crops
+
+    from_table(Crops, table).list_sizes()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What every training run has."""
@@ -46,7 +58,7 @@ class Recipe:
     learning_rate: float = setting(2e-3, "peak learning rate", ge=0)
     adam_scale: float = setting(1.0, "learning rate of AdamW relative to that of Muon", ge=0)
     matrix_optimizer: str = setting(
-        "muon", "optimizer of hidden matrices", choices=("muon", "adamw")
+        "muon", "optimizer of hidden matrices", choices=("muon", "adamw", "adamw8bit")
     )
     weight_decay: float = setting(0.0, "decoupled weight decay of matrices", ge=0)
     warmup: int = setting(100, "steps of linear warm-up", ge=0)
@@ -74,6 +86,13 @@ class Recipe:
     keep_every: int = setting(0, "steps whose multiples stay for good; 0: none", ge=0)
     tensorboard: bool = setting(False, "write a log that TensorBoard reads")
 
+    def check(self) -> None:
+        """Refuse settings that do not go together, before anything loads.
+
+        Raises:
+            LuminaError: If some do not.
+        """
+
     def make_objective(self) -> "Objective":
         """What this run trains."""
         raise NotImplementedError
@@ -88,8 +107,7 @@ class Recipe:
         A setting that was added to the library since then had its default.
         """
         now, then = json.loads(self.to_json()), json.loads(saved)
-        added = [field for field in dataclasses.fields(self) if field.name not in then]
-        then |= {field.name: field.default for field in added}
+        then = json.loads(type(self)().to_json()) | then
         names = (now.keys() | then.keys()) - CHANGEABLE
         return sorted(name for name in names if now.get(name) != then.get(name))
 
@@ -140,29 +158,114 @@ class AlignmentRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class FlowRecipe(Recipe):
-    """Train a Next-DiT to turn noise into latents of drawings."""
+    """Train a backbone to turn noise into latents of pictures, from captions or classes."""
 
-    autoencoder: str = setting("", "folder of the trained autoencoder")
-    text_encoder: str = setting("", "folder of the trained text encoder and tokenizer")
-    start_from: str = setting("", "folder of a run whose weights to start from")
+    # Data
+    data: tuple[dict, ...] = setting((), "sources of pictures: tables [[data]]", check=_check_data)
+    crops: dict = setting({}, "sizes of pictures: the table [crops]", check=_check_crops)
+    shapes: str = setting(
+        "one", "pictures of a batch have one size, or any", choices=("one", "packed")
+    )
+    batch_multiple: int = setting(
+        1, "pictures of a batch are a multiple of this, for as many processes", ge=1
+    )
+    caption_dropout: float = setting(0.1, "share of captions or classes left out", ge=0, le=1)
+    validation: float = setting(0.0, "share of pictures that are kept to validate on", ge=0, le=0.5)
+    autoencoder: str = setting("", "the autoencoder: a folder or the name of a model")
+    text_encoder: str = setting(
+        "", "the text encoder and tokenizer: a folder or the name of a model; none: classes"
+    )
+    max_tokens: int = setting(256, "where longer captions are cut", ge=1, unit="tokens")
+    cache: str = setting("", "folder of latents and text features; that of the run where empty")
+    cache_texts: bool = setting(True, "keep the features of all captions, instead of encoding them")
+
+    # Network
+    start_from: str = setting("", "whose weights to start from: a folder or the name of a model")
+    network: str = setting("", "a network of the family by its name, instead of the sizes below")
     width: int = setting(256, "width of the network", ge=8)
     depth: int = setting(8, "blocks", ge=1)
     heads: int = setting(8, "attention heads", ge=1)
     kv_heads: int = setting(8, "attention heads of keys and values", ge=1)
     multiple_of: int = setting(256, "feed-forward widths are rounded up to a multiple of this")
-    sizes: tuple[str, ...] = setting(("128x128",), "picture sizes, one for each step in turn")
-    early_sizes: tuple[str, ...] = setting(("64x64",), "picture sizes at the start of the run")
-    early_share: float = setting(0.0, "share of the run that takes the early sizes", ge=0, le=1)
-    early_scenes: int = setting(20000, "scenes of early sizes, painted and encoded once", ge=1)
-    scenes: int = setting(20000, "scenes of all other sizes, painted and encoded once", ge=1)
-    caption_dropout: float = setting(0.1, "share of captions that are emptied", ge=0, le=1)
-    pairs: float = setting(0.15, "share of scenes that show two things", ge=0, le=1)
-    foreign: float = setting(0.5, "share of captions that are not English, where possible")
-    time_shift: float = setting(1.0, "above 1 draws more training times near noise", ge=0)
+    classes: int = setting(0, "classes, where there is no text encoder", ge=0)
+    lora_rank: int = setting(0, "train adapters of this rank instead; 0: all weights", ge=0)
+    lora_scale: float = setting(1.0, "strength of the adapters", above=0)
+    lora_layers: tuple[str, ...] = setting(
+        ("to_q", "to_k", "to_v", "to_out.0", "linear_1", "linear_2", "linear_3"),
+        "layers that get adapters, by the ends of their names",
+    )
+    lora_merge: bool = setting(False, "write the whole network with the adapters in it")
+    quantize: str = setting(
+        "", "numbers of the weights that adapters are trained on", choices=("", "nf4", "int8")
+    )
+
+    # Flow
+    times: str = setting(
+        "uniform", "how training times are drawn", choices=("uniform", "logit-normal")
+    )
+    time_shift: float = setting(1.0, "above 1 draws more training times near noise", above=0)
+    time_mean: float = setting(0.0, "mean of the logit of the time; above 0 is nearer to data")
+    time_spread: float = setting(1.0, "spread of the logit of the time", above=0)
+    sample_latents: bool = setting(False, "draw latents from their spread, instead of the mean")
+
+    # Pictures drawn on the way
+    prompts: tuple[str, ...] = setting((), "what previews draw; the first captions where empty")
+    preview_steps: int = setting(15, "steps of previews", ge=1)
+    preview_guidance: float = setting(4.0, "guidance of previews", ge=0)
+    save_dtype: str = setting(
+        "float16", "numbers of the exported weights", choices=("float16", "bfloat16", "float32")
+    )
+
+    # Prior preservation (DreamBooth)
+    prior_prompts: tuple[str, ...] = setting((), "what the network shall still draw as it does now")
+    prior_pictures: int = setting(64, "how many of these it draws before, to train on", ge=1)
+    prior_weight: float = setting(1.0, "how much they count, relative to the data", ge=0)
+
+    def check(self) -> None:
+        """Refuse settings that do not go together, and models that are not on this machine."""
+        if not self.data:
+            raise LuminaError("there are no data", hint='add a table: [[data]], kind = "folder"')
+        for table in self.data:
+            if table.get("start", 0) >= table.get("until", 1):
+                raise LuminaError("a source has a start that is not before its until")
+        if not self.autoencoder:
+            raise LuminaError("there is no autoencoder", hint='such as autoencoder = "sdxl"')
+        if bool(self.text_encoder) == bool(self.classes):
+            raise LuminaError(
+                "give a text_encoder to train on captions, or the number of classes",
+                hint='such as text_encoder = "gemma-2b", or classes = 1000',
+            )
+        needing = {
+            "lora_rank": self.lora_rank,
+            "prior_prompts": self.prior_prompts,
+            "quantize": self.quantize,
+        }
+        for name, value in needing.items():
+            if value and not self.start_from:
+                raise LuminaError(f"{name} needs a network to start from", hint="set start_from")
+        if self.quantize and (not self.lora_rank or self.lora_merge):
+            raise LuminaError(
+                "quantized weights are not trained, and nothing is merged into them",
+                hint="set lora_rank, and lora_merge = false",
+            )
+        if not self.start_from and not self.network:
+            self._check_heads()
+
+    def _check_heads(self) -> None:
+        if self.width % self.heads or self.heads % self.kv_heads:
+            raise LuminaError(
+                f"a width of {self.width} with {self.heads} heads and {self.kv_heads} kv_heads",
+                hint="heads must divide the width, and kv_heads must divide heads",
+            )
+        if self.width // self.heads % 4:
+            raise LuminaError(
+                f"a head is {self.width // self.heads} wide",
+                hint="choose width / heads as a multiple of 4, for rows and columns",
+            )
 
     def make_objective(self) -> "Objective":
         """A flow over cached latents."""
-        from lumina.training.text_to_image import FlowObjective
+        from lumina.training.flow import FlowObjective
 
         return FlowObjective(self)
 
@@ -188,11 +291,34 @@ class ShapesRecipe(Recipe):
         return ShapesObjective(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FewStepsRecipe(Recipe):
+    """Distill a model that draws in many guided steps into one that needs a few without."""
+
+    teacher: str = setting("lumina-mini", "model to learn from: a name, or a folder such as `last`")
+    teacher_steps: int = setting(12, "steps in which the teacher is followed", ge=1)
+    solver: str = setting(
+        "euler", "how the teacher is followed", choices=("euler", "ab2", "dpm++", "unipc")
+    )
+    guidance: float = setting(4.0, "guidance of the teacher, which the student learns", ge=1)
+    evaluations: int = setting(4, "most steps that the student is made for, and all fewer", ge=1)
+    ways: int = setting(8000, "ways of the teacher from noise to picture, followed once", ge=1)
+    pairs: float = setting(0.25, "share of captions that ask for two things", ge=0, le=1)
+    foreign: float = setting(0.5, "share of captions that are not English, where possible")
+
+    def make_objective(self) -> "Objective":
+        """A student with the ways of its teacher."""
+        from lumina.training.distillation import FewStepsObjective
+
+        return FewStepsObjective(self)
+
+
 TASKS: dict[str, type[Recipe]] = {
     "autoencoder": AutoencoderRecipe,
     "alignment": AlignmentRecipe,
     "flow": FlowRecipe,
     "shapes": ShapesRecipe,
+    "few_steps": FewStepsRecipe,
 }
 
 
@@ -213,55 +339,44 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise LuminaError(f"no recipe at {path}", hint="recipes ship in recipes/") from error
     except tomllib.TOMLDecodeError as error:
         raise LuminaError(f"{path} is not valid TOML: {error}") from error
-    values |= dict(_override(text) for text in overrides or [])
+    for text in overrides or []:
+        _override(values, text)
     task = values.pop("task", None)
     if task not in TASKS:
         raise LuminaError(f"task is {task!r}", hint=f"choose one of {', '.join(TASKS)}")
-    kind = TASKS[task]
-    values.setdefault("out", f"runs/{path.stem}")
-    hints = get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    checked = {}
-    for name, value in values.items():
-        if name not in fields:
-            close = difflib.get_close_matches(name, fields, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(fields)}"
-            raise LuminaError(f"unknown setting {name!r} in {path}", hint=hint)
-        checked[name] = _check(name, value, hints[name], fields[name].metadata)
-    return kind(**checked)
+    recipe = from_table(TASKS[task], {"out": f"runs/{path.stem}"} | values)
+    recipe.check()
+    return recipe
 
 
-def _override(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
+def _override(values: dict[str, Any], text: str) -> None:
+    """Set what `key=value` says; a dot leads into a table, as `data.0.path` does.
+
+    Raises:
+        LuminaError: If there is nothing at the key, or no value.
+    """
+    name, equals, written = text.partition("=")
     if not equals:
         raise LuminaError(f"{text!r} is not key=value")
     try:
-        return name, tomllib.loads(f"value = {value}")["value"]
+        value = tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
-        return name, value
+        value = written
+    *tables, last = name.split(".")
+    place: Any = values
+    for table in tables:
+        place = _enter(place, table, name)
+    if not isinstance(place, dict):
+        raise LuminaError(f"{name} names no setting", hint="such as data.0.path=FOLDER")
+    place[last] = value
 
 
-def _check(name: str, value: Any, kind: Any, limits: Any) -> Any:
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise LuminaError(f"{name} is {value!r}, not a list")
-        return tuple(_check(name, item, get_args(kind)[0], limits) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not kind:
-        raise LuminaError(f"{name} is {value!r}, not of type {kind.__name__}")
-    if limits["choices"] and value not in limits["choices"]:
-        raise UnknownNameError.among(limits["choices"], str(value), kind=name)
-    low, high = limits.get("ge"), limits.get("le")
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise LuminaError(f"{name} is {value}, outside {_range(low, high)}")
-    return value
-
-
-def _range(low: float | None, high: float | None) -> str:
-    if high is None:
-        return f"{low} and above"
-    return f"{low} to {high}"
+def _enter(place: Any, key: str, name: str) -> Any:
+    if isinstance(place, dict):
+        return place.setdefault(key, {})
+    if isinstance(place, list) and key.isdecimal() and int(key) < len(place):
+        return place[int(key)]
+    raise LuminaError(f"{name} names no setting: there is no {key}")
 
 
 def _task_of(recipe: Recipe) -> str:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,12 @@ from lumina.errors import LuminaError
 from lumina.training.recipes import Recipe
 
 METRICS = "metrics.jsonl"
+
+
+def say(lines: Sequence[str]) -> None:
+    """Tell the user, beside what the command prints as its result."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Reporter:
@@ -51,7 +58,7 @@ class Reporter:
             share = operations * steps / seconds / self.peak
             text = "  ".join(f"{key} {value:.4g}" for key, value in line.items())
             end = f"{100 * share:.0f} % of peak  minutes left {left:.0f}"
-            print(f"{text}  {end}", file=sys.stderr, flush=True)  # noqa: T201
+            say([f"{text}  {end}"])
 
     def close(self) -> None:
         """Finish what is being written."""

@@ -1,7 +1,7 @@
 """More than one process: which of them there are, and how they share a network and its data."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from lumina.errors import LuminaError
 
 Batch = TypeVar("Batch", bound=tuple[Any, ...])
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,16 @@ def shard(module: nn.Module, device: torch.device, *, replicas: int = 1) -> None
     for block in blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
+
+
+def in_turn(make: Callable[[], Result]) -> Result:
+    """What `make` gives, in the first process before the others, who find its files."""
+    if not dist.is_initialized():
+        return make()
+    is_first = dist.get_rank() == 0
+    result = make() if is_first else None
+    dist.barrier()
+    return make() if result is None else result
 
 
 def mean_over_processes(value: Float[Tensor, ""]) -> float:

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from lumina.devices import pick_device
+from lumina.devices import move, pick_device
 from lumina.errors import LuminaError
 from lumina.training.checkpointing import Checkpoints
 from lumina.training.guard import Guard
@@ -156,7 +156,7 @@ class Run:
             self.seconds += time.monotonic() - tick
             is_last = self.step == recipe.steps
             if recipe.validate_every and (is_last or self.step % recipe.validate_every == 0):
-                with self.averaged():
+                with self.averaged(), self._mixed():
                     figures |= self.objective.validate()
             if reporter is not None:
                 operations = PASSES * recipe.accumulate * self.meter.forward
@@ -272,18 +272,20 @@ class Run:
     def _backward(self, batches: list[Any], step: int) -> tuple[float, dict[str, float]]:
         """Sum up the gradient of all batches of a step, and return the mean loss and figures."""
         losses, all_figures = [], []
-        is_mixed = self.dtype != torch.float32
         for number, batch in enumerate(batches):
             is_last = number == len(batches) - 1
             if self.share.count > 1:  # gradients are shared once, after the last batch
                 self.objective.module.set_requires_gradient_sync(is_last)
-            mixed = torch.autocast(self.device.type, self.dtype, enabled=is_mixed)
-            with mixed, self.meter.watch():
-                loss, figures = self.objective.loss(_move(batch, self.device), step)
+            with self._mixed(), self.meter.watch():
+                loss, figures = self.objective.loss(move(batch, self.device), step)
             self.scaler.scale(loss / len(batches)).backward()
             losses.append(mean_over_processes(loss.detach()))
             all_figures.append(figures)
         return sum(losses) / len(losses), self._join(all_figures)
+
+    def _mixed(self) -> torch.autocast:
+        """Context in which matrices are multiplied in the precision of the recipe."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def _join(self, figures: list[dict[str, float]]) -> dict[str, float]:
         """Figures of a step: samples of all batches and processes, and means of the others."""
@@ -321,7 +323,7 @@ class Run:
         }
 
     def _preview(self) -> None:
-        with self.averaged(), self._whole_module():
+        with self.averaged(), self._whole_module(), self._mixed():
             if self.is_first:
                 self.objective.preview(self.out, self.step)
 
@@ -400,14 +402,3 @@ class _StopSignal:
 
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
-
-
-def _move(batch: Any, device: torch.device) -> Any:
-    """A batch with its tensors on a device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, list):
-        return [_move(part, device) for part in batch]
-    if isinstance(batch, tuple):
-        return type(batch)(*(_move(part, device) for part in batch))
-    return batch

@@ -22,7 +22,7 @@ BUCKETS, SOURCES, EPOCHS, CAPTIONS = 20, 21, 22, 23
 class Batches:
     """How examples come together in a step."""
 
-    batch_size: int = setting(64, "pictures of a step, at the size with the most pixels", ge=1)
+    batch_size: int = setting(64, "pictures of a step, at the largest size of the run", ge=1)
     shapes: str = setting(
         "one", "all pictures of a step have one size, or any", choices=("one", "packed")
     )
@@ -62,6 +62,7 @@ class Feed:
         weights: How often each source is drawn from, relative to the others, in pictures.
         batches: How examples come together.
         seed: Of the order and the captions.
+        pixels: How many pixels a step takes at most; 0 stands for a batch of the largest size.
 
     Raises:
         LuminaError: If a source is empty, sources and weights do not match, or packed batches
@@ -75,6 +76,7 @@ class Feed:
         batches: Batches,
         *,
         seed: int,
+        pixels: int = 0,
     ):
         if len(sources) != len(weights) or not sources or not all(map(len, sources)):
             raise LuminaError(
@@ -87,6 +89,7 @@ class Feed:
         self._sources, self._batches, self._seed = sources, batches, seed
         members = _members(sources)
         self.sizes = sorted(members, key=lambda size: (-size.width * size.height, size))
+        self.pixels = pixels or batches.batch_size * self.sizes[0].width * self.sizes[0].height
         self._groups = [members[size] for size in self.sizes]
         self._shares = [
             [weights[source] * len(group) / len(sources[source]) for source, group in bucket]
@@ -97,12 +100,6 @@ class Feed:
             for number, shares in enumerate(self._shares)
         ]
         self._order = self._interleave_sizes()
-
-    @property
-    def pixels(self) -> int:
-        """How many pixels a step takes at most."""
-        largest = self.sizes[0]
-        return self._batches.batch_size * largest.width * largest.height
 
     def count(self, size: Size) -> int:
         """How many pictures a batch of one size has."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.requests import read_size
-from lumina.settings import check_names, check_settings, setting
+from lumina.settings import from_table, setting
 
 if TYPE_CHECKING:
     from lumina.training.data.examples import Found
@@ -20,6 +20,10 @@ class Source:
 
     name: str = setting("", "what reports call it")
     weight: float = setting(1.0, "how often it is drawn from, relative to the others", above=0)
+    start: float = setting(0.0, "share of the run before it is drawn from", ge=0, le=1)
+    until: float = setting(1.0, "share of the run after which it is drawn from no more", ge=0, le=1)
+    loss_weight: float = setting(1.0, "how much its pictures count, relative to others", ge=0)
+    crops: dict = setting({}, "sizes of its pictures, where they differ from those of the run")
 
     def check(self) -> None:
         """Refuse, before anything is read, what cannot be found.
@@ -241,15 +245,7 @@ def read_source(table: Mapping[str, Any]) -> Source:
         raise LuminaError("[[data]] has no kind", hint=f"choose one of {', '.join(KINDS)}")
     if name not in KINDS:
         raise UnknownNameError.among(KINDS, str(name), kind="kind of data")
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in table.items()
-        if key != "kind"
-    }
-    check_names(KINDS[name], values)
-    source = KINDS[name](**values)
-    check_settings(source)
-    return source
+    return from_table(KINDS[name], {key: value for key, value in table.items() if key != "kind"})
 
 
 def find_examples(sources: Sequence[Source]) -> "list[Found]":

@@ -1,0 +1,156 @@
+"""The network of a run: new, taken from a checkpoint, or with adapters on it."""
+
+from typing import Any, cast
+
+import torch
+
+from lumina.backbones.named import build_backbone
+from lumina.backbones.next_dit import NextDiT
+from lumina.backbones.transformer import FlowTransformer
+from lumina.catalog import find
+from lumina.checkpoints.backbone import load_backbone
+from lumina.checkpoints.folder import read_config
+from lumina.checkpoints.network import find_network
+from lumina.errors import LuminaError
+from lumina.pipelines.assembly import text_encoder_folder, vae_folder
+from lumina.training.recipes import FlowRecipe
+
+ADAPTER = "default"
+"""What diffusers calls an adapter that has no name."""
+
+
+def make_network(
+    recipe: FlowRecipe, *, is_shared: bool = False, is_empty: bool = False
+) -> FlowTransformer:
+    """What a recipe trains, in float32 but for the weights that adapters leave as they are.
+
+    Args:
+        recipe: Of the run.
+        is_shared: Whether processes will share the weights, which then have one dtype.
+        is_empty: Whether shapes and dtypes are all that is wanted; no weights are read then, and
+            none are quantized.
+
+    Raises:
+        LuminaError: If a part is missing or does not fit.
+    """
+    if not recipe.start_from:
+        network = _build(recipe)
+    elif is_empty:
+        outline = find_network(find(recipe.start_from).folder, {}).build()
+        network = cast(FlowTransformer, type(outline).from_config(outline.config))
+    else:
+        network = _start(recipe)
+    _check_fit(network, recipe)
+    if recipe.lora_rank:
+        _adapt(network, recipe, is_shared=is_shared)
+    return network.train()
+
+
+def latent_factor(recipe: FlowRecipe) -> int:
+    """Pixels of a side of a latent."""
+    config = read_config(vae_folder(recipe.autoencoder))
+    return 2 ** (len(config["block_out_channels"]) - 1)
+
+
+def _build(recipe: FlowRecipe) -> FlowTransformer:
+    config: dict[str, Any] = {
+        "sample_size": recipe.crops.get("side", 256) // latent_factor(recipe),
+        "in_channels": read_config(vae_folder(recipe.autoencoder))["latent_channels"],
+    }
+    if recipe.text_encoder:
+        folder = text_encoder_folder(recipe.text_encoder)
+        config["cross_attention_dim"] = read_config(folder)["hidden_size"]
+    else:
+        config["num_classes"] = recipe.classes
+    if recipe.network:
+        return build_backbone(recipe.network, **config)
+    return NextDiT(
+        hidden_size=recipe.width,
+        num_layers=recipe.depth,
+        num_attention_heads=recipe.heads,
+        num_kv_heads=recipe.kv_heads,
+        multiple_of=recipe.multiple_of,
+        **config,
+    )
+
+
+def _start(recipe: FlowRecipe) -> FlowTransformer:
+    folder = find(recipe.start_from).folder
+    if not recipe.quantize:
+        return load_backbone(folder, dtype=torch.float32)
+    inner = folder / "transformer" if (folder / "transformer").is_dir() else folder
+    return NextDiT.from_pretrained(
+        inner, quantization_config=_quantization(recipe.quantize), torch_dtype=torch.bfloat16
+    )
+
+
+def _quantization(kind: str) -> Any:
+    if kind == "nf4":
+        from diffusers import BitsAndBytesConfig
+
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    from diffusers import TorchAoConfig
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _check_fit(network: FlowTransformer, recipe: FlowRecipe) -> None:
+    """Refuse a network that reads something else than the recipe gives it."""
+    classes = network.config["num_classes"]
+    if bool(recipe.text_encoder) == (classes is not None):
+        reads = "texts" if classes is None else f"{classes} classes"
+        raise LuminaError(
+            f"the network reads {reads}, and the recipe gives it "
+            + ("texts" if recipe.text_encoder else f"{recipe.classes} classes"),
+            hint="set text_encoder for a network of texts, and leave it out for one of classes",
+        )
+    channels = read_config(vae_folder(recipe.autoencoder))["latent_channels"]
+    if channels != network.config["in_channels"]:
+        raise LuminaError(
+            f"the autoencoder has {channels} latent channels, and the network takes"
+            f" {network.config['in_channels']}",
+            hint="set the autoencoder that the network was trained with",
+        )
+
+
+def _adapt(network: FlowTransformer, recipe: FlowRecipe, *, is_shared: bool) -> None:
+    """Freeze the weights and add adapters, which alone are trained."""
+    from peft import LoraConfig
+
+    network.requires_grad_(False)
+    if recipe.precision == "bf16" and not recipe.quantize and not is_shared:
+        for weight in network.parameters():  # what is multiplied in bfloat16 is kept in it
+            weight.data = weight.data.to(torch.bfloat16)
+    names = [name for name, layer in network.named_modules() if _is_matrix(layer)]
+    ends = recipe.lora_layers
+    chosen = [name for name in names if any(_ends_with(name, end) for end in ends)]
+    if not chosen:
+        raise LuminaError(
+            f"no layer's name ends in one of {', '.join(ends)}",
+            hint=f"such as {', '.join(sorted({name.split('.', 2)[-1] for name in names})[:8])}",
+        )
+    scale = recipe.lora_scale * recipe.lora_rank
+    network.add_adapter(
+        LoraConfig(
+            r=recipe.lora_rank,
+            lora_alpha=scale,  # type: ignore[arg-type]  # peft divides it by the rank
+            target_modules=chosen,
+            init_lora_weights=True,
+        )
+    )
+    for name, weight in network.named_parameters():
+        if "lora_" in name:
+            weight.data = weight.data.float()
+
+
+def _is_matrix(layer: torch.nn.Module) -> bool:
+    return isinstance(layer, torch.nn.Linear) or "Linear" in type(layer).__name__
+
+
+def _ends_with(name: str, end: str) -> bool:
+    return name == end or name.endswith(f".{end}")
