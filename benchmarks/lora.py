@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 import lumina
 from lumina.catalog import find
@@ -48,12 +49,24 @@ SHOWN = (  # the five pictures: their backgrounds and places
     (None, "left"),
     ("yellow", "top"),
 )
-COLORS = ("blue", "green", "black", "pink", "orange", "purple", "sky blue", "brown", "green", "blue")
+COLORS = (
+    "blue",
+    "green",
+    "black",
+    "pink",
+    "orange",
+    "purple",
+    "sky blue",
+    "brown",
+    "green",
+    "blue",
+)
 PLACES = ("right", "bottom", "right", "bottom", "right", "bottom", "left", "top", "left", "top")
 OTHERS = 100
 
 
 def main() -> None:
+    """Measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="lumina-mini")
     parser.add_argument("--threads", type=int, default=2)
@@ -68,12 +81,15 @@ def main() -> None:
         cells += pictures
         print(json.dumps(row), flush=True)
     if options.tune:
-        make_grid([picture for picture, _ in cells], [text for _, text in cells]).save("/tmp/lora.png")
+        make_grid([picture for picture, _ in cells], [text for _, text in cells]).save(
+            "/tmp/lora.png"
+        )
         return
     write_results(rows, cells)
 
 
 def measure(thing: str, number: int, options: argparse.Namespace) -> tuple[dict, list]:
+    """Figures of one new thing, and what was drawn of it."""
     things, drawings = load_references(find(options.model).folder)
     lineup = Lineup([*things, thing], np.concatenate([drawings, reference(thing)[None]]))
     start = 10000 if options.tune else 0
@@ -89,9 +105,7 @@ def measure(thing: str, number: int, options: argparse.Namespace) -> tuple[dict,
         pipeline.load_lora_weights(str(out))
     after = judge(lineup, asked, draw(pipeline, [write(b, "en") for b in asked], start))
     briefs = [Brief((thing,), color) for color in COLORS]
-    briefs += [
-        Brief((thing,), color, place) for color, place in zip(COLORS, PLACES, strict=True)
-    ]
+    briefs += [Brief((thing,), color, place) for color, place in zip(COLORS, PLACES, strict=True)]
     prompts = [caption(brief) for brief in briefs]
     made = draw(pipeline, prompts, start + 1000)
     found = judge(lineup, briefs, made)
@@ -105,14 +119,13 @@ def measure(thing: str, number: int, options: argparse.Namespace) -> tuple[dict,
         "others after": sum(after),
         "others": OTHERS,
     }
-    from PIL import Image
-
     return row, [(Image.fromarray(p), t) for p, t in zip(made, prompts, strict=True)]
 
 
 def train_on(
     thing: str, folder: Path, number: int, things: list[str], options: argparse.Namespace
 ) -> Path:
+    """Train on five pictures of a thing, and return the folder of the adapters."""
     data = folder / "pictures"
     data.mkdir()
     rng = np.random.default_rng(number)
@@ -139,11 +152,13 @@ def train_on(
 
 
 def caption(brief: Brief) -> str:
+    """What a prompt calls the new thing in a brief."""
     text = f"a small {NAME} at the {brief.place}" if brief.place else f"a {NAME}"
     return f"{text} on a {brief.background} background" if brief.background else text
 
 
 def draw(pipeline: Any, prompts: list[str], start: int) -> list[np.ndarray]:
+    """Pictures of prompts, from seeds that follow each other."""
     made = []
     for first in range(0, len(prompts), 10):
         some = prompts[first : first + 10]
@@ -160,10 +175,14 @@ def draw(pipeline: Any, prompts: list[str], start: int) -> list[np.ndarray]:
 
 
 def judge(lineup: Lineup, briefs: list[Brief], made: list[np.ndarray]) -> list[bool]:
-    return [lineup.judge(brief, pixels).is_found for brief, pixels in zip(briefs, made, strict=True)]
+    """Whether each picture shows what its brief asks for."""
+    return [
+        lineup.judge(brief, pixels).is_found for brief, pixels in zip(briefs, made, strict=True)
+    ]
 
 
 def write_results(rows: list[dict], cells: list) -> None:
+    """Write the figures and the pictures."""
     versions = {"lumina": lumina.__version__, "torch": torch.__version__}
     versions["python"] = platform.python_version()
     command = "python benchmarks/lora.py " + " ".join(sys.argv[1:])

@@ -74,14 +74,8 @@ def check_settings(settings: Any) -> None:
     Raises:
         LuminaError: At the first value that has another type or is out of range.
     """
-    hints = get_type_hints(type(settings))
-    for field in dataclasses.fields(settings):
-        value, kind = getattr(settings, field.name), hints[field.name]
-        if value is None and kind is not without_none(kind):
-            continue
-        _check(field.name, value, without_none(kind), field.metadata)
-        if field.metadata["check"] is not None:
-            field.metadata["check"](value)
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    _check_values(type(settings), values)
 
 
 def read_setting(field: dataclasses.Field, kind: Any, text: str) -> Any:
@@ -117,9 +111,8 @@ def from_table(kind: type[Settings], table: Mapping[str, Any]) -> Settings:
     listed = {
         name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
     }
-    settings = kind(**check_names(kind, listed))
-    check_settings(settings)
-    return settings
+    _check_values(kind, check_names(kind, listed))
+    return kind(**listed)
 
 
 def check_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,6 +150,20 @@ TEXTS = tuple[str, ...]
 
 TABLES = tuple[dict, ...]
 """The type of a setting that is several tables of a TOML file."""
+
+
+def _check_values(settings: type[Any], values: Mapping[str, Any]) -> None:
+    """Hold values of some fields of a dataclass against their declarations."""
+    hints = get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        if field.name not in values:
+            continue
+        value, kind = values[field.name], hints[field.name]
+        if value is None and kind is not without_none(kind):
+            continue
+        _check(field.name, value, without_none(kind), field.metadata)
+        if field.metadata["check"] is not None:
+            field.metadata["check"](value)
 
 
 def _read_bool(text: str) -> bool:

@@ -1,12 +1,12 @@
 import json
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import diffusers
 import lumina
 from lumina import LuminaError, NextDiT
 from lumina.training.flow import FlowObjective, Tokens
@@ -210,8 +210,7 @@ def test_classes_are_trained_on_and_left_out(recipe):
 def test_a_class_that_the_network_lacks_is_named(recipe):
     objective = start(recipe(text_encoder="", classes=3, caption_dropout=0.0))
     with pytest.raises(LuminaError, match="has the class"):
-        for number in range(5):
-            objective.batch(number)
+        objective.batch(0)
 
 
 def test_a_run_writes_its_figures_and_weights(recipe):

@@ -28,7 +28,7 @@ def test_a_later_setting_wins_over_the_file(tmp_path):
         ('task = "autoencoder"', "steps=0", "steps is 0"),
         ('task = "autoencoder"', "steps=many", "steps is 'many'"),
         ('task = "autoencoder"', "steps", "not key=value"),
-        ('task = "autoencoder"', "channels=3", "not a list"),
+        ('task = "autoencoder"', "channels=3", "not numbers with commas"),
         ('task = "autoencoder"', "decay=1.5", "0 to 1"),
         ('task = "dance"', "steps=3", "autoencoder"),
         ("task =", "steps=3", "not valid TOML"),

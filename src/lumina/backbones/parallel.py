@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+
 import torch
 import torch.distributed as dist
 from diffusers import ContextParallelConfig, FirstBlockCacheConfig, ParallelConfig

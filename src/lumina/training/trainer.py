@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from lumina.devices import move, pick_device
 from lumina.errors import LuminaError
+from lumina.training.cards import write_card
 from lumina.training.checkpointing import Checkpoints
 from lumina.training.guard import Guard
 from lumina.training.metering import PASSES, Meter, matmul_peak
@@ -262,6 +263,7 @@ class Run:
                     "torch": torch.__version__,
                 }
                 (folder / MADE_BY).write_text(json.dumps(made_by, indent=2) + "\n")
+                write_card(folder)
         return folder
 
     @property
