@@ -19,7 +19,7 @@ from lumina.types import Size
 CAPTIONS_SHOWN = 5
 BATCHES_COUNTED = 50
 CAPTION_TOKENS = 32  # of the captions that memory is estimated with
-STATES = {"adamw": 8, "muon": 4, "adamw8bit": 2}
+STATES = {"adamw": 8, "muon": 4}
 """Bytes of what an optimizer keeps of each number. Muon takes AdamW for the outer layers."""
 
 QUANTIZED = {"nf4": 0.5 + 4 / 64, "int8": 1.0}
