@@ -65,9 +65,9 @@ def measure(rows: int, cols: int) -> dict[str, float]:
     recorder = Recorder()
     before = peak_gib()
     start = time.perf_counter()
-    sample = model(
-        latents, torch.tensor([0.5]), text, attend=[recorder, None], return_dict=False
-    )[0]
+    sample = model(latents, torch.tensor([0.5]), text, attend=[recorder, None], return_dict=False)[
+        0
+    ]
     middle = time.perf_counter()
     sample.square().mean().backward()
     end = time.perf_counter()

@@ -111,9 +111,7 @@ def ring_alone(world):
     mask[..., 0] = True
     expected = fused_attend(query, key, value, mask=mask, scale=0.7)
     own = slice(4 * dist.get_rank(), 4 * dist.get_rank() + 4)
-    found = RingAttend()(
-        query[:, own], key[:, own], value[:, own], mask=mask[:, :, own], scale=0.7
-    )
+    found = RingAttend()(query[:, own], key[:, own], value[:, own], mask=mask[:, :, own], scale=0.7)
     yield "masked", distance([found], [expected[:, own]])
 
 

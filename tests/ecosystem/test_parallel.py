@@ -84,8 +84,9 @@ def test_a_cache_that_decides_by_tokens_does_not_go_with_sharing_them():
 
 @pytest.mark.usefixtures("one_process")
 def test_a_ring_of_one_attends_as_pytorch_does_and_has_its_gradients():
-    query = torch.randn(2, 1500, 4, 8)  # more than have their scores in memory at a time
-    key, value = torch.randn(2, 2, 1500, 2, 8)
+    # More than have their scores in memory at a time.
+    query = torch.randn(2, 1500, 4, 8, dtype=torch.float64)
+    key, value = torch.randn(2, 2, 1500, 2, 8, dtype=torch.float64)
     weights = torch.randn_like(query)
 
     def attend_and_differentiate(attend):

@@ -117,8 +117,8 @@ def share_tokens(module: Any, device: torch.device, *, processes: int, way: str)
     mesh = init_device_mesh(
         device.type, (total // processes, *shape), mesh_dim_names=("data", "ring", "ulysses")
     )
-    degrees = {"ring_degree": shape[0], "ulysses_degree": shape[1]}
-    module.enable_parallelism(config=ContextParallelConfig(mesh=mesh, **degrees))
+    config = ContextParallelConfig(mesh=mesh, ring_degree=shape[0], ulysses_degree=shape[1])
+    module.enable_parallelism(config=config)
 
 
 def check_shares(tokens: int, config: ParallelConfig | None) -> None:

@@ -73,10 +73,12 @@ class _Ring(torch.autograd.Function):
         group: dist.ProcessGroup | None,
     ) -> Float[Tensor, "b h n k"]:
         ctx.masks, ctx.scale, ctx.group = masks, scale, group
-        values = sums = None
+        values: Any = None
+        sums: Any = None
         with torch.autocast(query.device.type, enabled=False):
             for owner, block in _travel(torch.stack([key, value]), len(masks), group):
-                more = _attend_to_block(query, *block.unbind(), masks[owner], scale)
+                keys, its_values = block.unbind()
+                more = _attend_to_block(query, keys, its_values, masks[owner], scale)
                 values, sums = more if values is None else _merge(values, sums, *more)
         ctx.save_for_backward(query, key, value, values, sums)
         return values
@@ -102,7 +104,7 @@ class _Ring(torch.autograd.Function):
                     arriving, works = _pass_on(block_grads, ctx.group)
         for work in works:
             work.wait()
-        home = block_grads if arriving is None else arriving
+        home: Any = block_grads if arriving is None else arriving
         key_grad, value_grad = home.to(key.dtype).unbind()
         query_grad = query_grad.transpose(1, 2).to(query.dtype)
         return query_grad, key_grad, value_grad, None, None, None
