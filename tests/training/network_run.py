@@ -1,4 +1,4 @@
-"""A run of a tiny Next-DiT, alone or by several processes: what `test_sharding.py` launches."""
+"""A run of a tiny Next-DiT, alone or by several processes: what tests of sharing launch."""
 
 import json
 import sys
@@ -29,8 +29,8 @@ class Network:
             sample_size=8,
             hidden_size=24,
             num_layers=2,
-            num_attention_heads=3,
-            num_kv_heads=1,
+            num_attention_heads=6,
+            num_kv_heads=3,
             multiple_of=16,
             cross_attention_dim=16,
         )
@@ -77,12 +77,17 @@ class NetworkRecipe(Recipe):
         return Network(self)
 
 
-def main() -> None:
-    TASKS["network"] = NetworkRecipe
-    settings = json.loads(sys.argv[1])
+TASKS["network"] = NetworkRecipe
+
+
+def make_recipe(**settings) -> NetworkRecipe:
     defaults = {"steps": 20, "warmup": 2, "decay": 0.0, "batch_size": 8, "device": "cpu"}
     defaults |= {"preview_every": 20, "log_every": 20, "learning_rate": 1e-3}
-    train(NetworkRecipe(**defaults | settings))
+    return NetworkRecipe(**defaults | settings)
+
+
+def main() -> None:
+    train(make_recipe(**json.loads(sys.argv[1])))
 
 
 if __name__ == "__main__":

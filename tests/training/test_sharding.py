@@ -1,30 +1,11 @@
 """Processes that share a network train it as one process does."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from lumina.backbones.parallel import share_tokens
 from lumina.errors import LuminaError
 from lumina.training.sharding import Share
-
-SCRIPT = Path(__file__).with_name("network_run.py")
-
-
-def run(out, processes, **settings):
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        command += [str(processes)]
-    command += [str(SCRIPT), json.dumps({"out": str(out)} | settings)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").open()]
-    return load_file(out / "last" / "weights.safetensors"), [line["loss"] for line in lines]
 
 
 def assert_close(found, expected, *, tolerance):
@@ -33,25 +14,33 @@ def assert_close(found, expected, *, tolerance):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     return {double: run(folder / str(double), 1, double=double) for double in (True, False)}
 
 
 @pytest.mark.parametrize(
-    ("processes", "settings"), [(2, {}), (4, {"replicas": 2})], ids=["2", "4 in 2 replicas"]
+    ("processes", "settings"),
+    [
+        (2, {}),
+        (4, {"replicas": 2}),
+        (2, {"context_parallel": 2, "context_parallel_by": "ring"}),
+        (4, {"context_parallel": 2, "context_parallel_by": "ulysses", "replicas": 2}),
+    ],
+    ids=["2", "4 in 2 replicas", "2 that share tokens", "2 x 2 that share tokens, in 2 replicas"],
 )
-def test_processes_end_with_the_weights_of_one(tmp_path, alone, processes, settings):
-    weights, _ = run(tmp_path, processes, double=True, **settings)
+def test_processes_end_with_the_weights_of_one(run, tmp_path, alone, processes, settings):
+    weights, losses = run(tmp_path, processes, double=True, **settings)
+    assert losses == pytest.approx(alone[True][1], rel=1e-5)
     assert_close(weights, alone[True][0], tolerance=1e-5)
 
 
-def test_processes_have_the_losses_of_one(tmp_path, alone):
+def test_processes_have_the_losses_of_one(run, tmp_path, alone):
     _, losses = run(tmp_path, 2)
     assert losses == pytest.approx(alone[False][1], rel=1e-5)
 
 
-def test_what_four_processes_saved_two_go_on_with(tmp_path, alone):
+def test_what_four_processes_saved_two_go_on_with(run, tmp_path, alone):
     run(tmp_path, 4, double=True, steps=20, save_minutes=0.0, keep_states=20)
     for state in sorted((tmp_path / "states").iterdir())[10:]:
         for file in state.iterdir():
@@ -60,6 +49,11 @@ def test_what_four_processes_saved_two_go_on_with(tmp_path, alone):
     weights, losses = run(tmp_path, 2, double=True, save_minutes=0.0, keep_states=20)
     assert len(losses) == 20
     assert_close(weights, alone[True][0], tolerance=1e-5)
+
+
+def test_a_network_without_tokens_cannot_share_them():
+    with pytest.raises(LuminaError, match="Linear has no tokens that processes could share"):
+        share_tokens(torch.nn.Linear(2, 2), torch.device("cpu"), processes=2, way="ring")
 
 
 def test_a_share_is_a_part_of_a_batch_and_all_shares_are_the_whole():

@@ -105,8 +105,14 @@ def share_tokens(module: Any, device: torch.device, *, processes: int, way: str)
         way: "ulysses", where each takes some heads of all tokens, or "ring".
 
     Raises:
-        LuminaError: If the processes do not divide into such groups, or heads not among a group.
+        LuminaError: If the network cannot share tokens, the processes do not divide into such
+            groups, or heads not among a group.
     """
+    if getattr(module, "_cp_plan", None) is None:
+        raise LuminaError(
+            f"{type(module).__name__} has no tokens that processes could share",
+            hint="set context_parallel=1",
+        )
     total = dist.get_world_size() if dist.is_initialized() else 1
     if total % processes:
         raise LuminaError(

@@ -253,7 +253,8 @@ class FlowObjective:
 
     def _attend(self, points: Any) -> Any:
         """Plain attention for a few tokens on a CPU; else the kernel that is set."""
-        if isinstance(points, list) or points.device.type != "cpu":
+        is_shared = self.recipe.context_parallel > 1
+        if is_shared or isinstance(points, list) or points.device.type != "cpu":
             return None
         tokens = points[0, 0].numel() // self.module.config["patch_size"] ** 2
         return plain_attend if tokens <= FEW_TOKENS else None

@@ -28,6 +28,8 @@ CHANGEABLE = {
     "keep_states",
     "keep_every",
     "replicas",
+    "context_parallel",
+    "context_parallel_by",
     "checkpoint_activations",
     "tensorboard",
 }
@@ -76,6 +78,14 @@ class Recipe:
     compile: bool = setting(False, "compile the blocks")
     replicas: int = setting(
         1, "groups of processes that hold all weights each; 1 spreads them over all", ge=1
+    )
+    context_parallel: int = setting(
+        1, "neighbouring processes that share the tokens of each sample", ge=1
+    )
+    context_parallel_by: str = setting(
+        "ulysses",
+        "how: each takes some heads of all tokens, or keys and values go round a ring",
+        choices=("ulysses", "ring"),
     )
     ema: float = setting(0.999, "memory of the average of the weights", ge=0, le=1)
     log_every: int = setting(50, "steps between lines of progress", ge=1)

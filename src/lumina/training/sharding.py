@@ -71,9 +71,15 @@ def processes(device: torch.device) -> Iterator[Share]:
         dist.destroy_process_group()
 
 
-def own_share() -> Share:
-    """The share of this process among those that are joined."""
-    return Share(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
+def own_share(*, together: int = 1) -> Share:
+    """The share of this process among those that are joined.
+
+    Args:
+        together: How many neighbouring processes take the same share, since they share its tokens.
+    """
+    if not dist.is_initialized():
+        return ALONE
+    return Share(dist.get_rank() // together, dist.get_world_size() // together)
 
 
 def shard(module: nn.Module, device: torch.device, *, replicas: int = 1) -> None:

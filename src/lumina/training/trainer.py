@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from lumina.backbones.parallel import share_tokens
 from lumina.devices import move, pick_device
 from lumina.errors import LuminaError
 from lumina.training.cards import write_card
@@ -102,7 +104,8 @@ class Run:
         self.objective = objective
         self.device = torch.device("cpu") if device is None else device
         self.out = Path(recipe.out)
-        self.share = own_share()
+        self.processes = own_share().count
+        self.share = own_share(together=recipe.context_parallel)
         self.step = 0
         self.seconds = 0.0
         objective.to(self.device)
@@ -110,8 +113,12 @@ class Run:
         if recipe.checkpoint_activations:
             module.enable_gradient_checkpointing()
         self.plain = None
-        if self.share.count > 1:
-            self.plain = copy.deepcopy(module).cpu() if self.is_first else None
+        if self.processes > 1 and self.is_first:
+            self.plain = copy.deepcopy(module).cpu()
+        if recipe.context_parallel > 1:
+            together, way = recipe.context_parallel, recipe.context_parallel_by
+            share_tokens(module, self.device, processes=together, way=way)
+        if self.processes > 1:
             shard(module, self.device, replicas=recipe.replicas)
         if recipe.compile:
             module.compile_repeated_blocks()
@@ -259,7 +266,7 @@ class Run:
                     "steps": self.step,
                     "minutes": round(self.seconds / 60, 1),
                     "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                    "processes": self.share.count,
+                    "processes": self.processes,
                     "torch": torch.__version__,
                 }
                 (folder / MADE_BY).write_text(json.dumps(made_by, indent=2) + "\n")
@@ -269,18 +276,21 @@ class Run:
     @property
     def is_first(self) -> bool:
         """Whether this process speaks and writes for all."""
-        return self.share.number == 0
+        return own_share().number == 0
 
     def _backward(self, batches: list[Any], step: int) -> tuple[float, dict[str, float]]:
         """Sum up the gradient of all batches of a step, and return the mean loss and figures."""
         losses, all_figures = [], []
         for number, batch in enumerate(batches):
             is_last = number == len(batches) - 1
-            if self.share.count > 1:  # gradients are shared once, after the last batch
+            if self.processes > 1:  # gradients are shared once, after the last batch
                 self.objective.module.set_requires_gradient_sync(is_last)
             with self._mixed(), self.meter.watch():
                 loss, figures = self.objective.loss(move(batch, self.device), step)
-            self.scaler.scale(loss / len(batches)).backward()
+            # Processes that share tokens each have the gradient by their own: their sum is that
+            # of the loss, and the mean of all processes is what is taken.
+            part = loss * self.recipe.context_parallel / len(batches)
+            self.scaler.scale(part).backward()
             losses.append(mean_over_processes(loss.detach()))
             all_figures.append(figures)
         return sum(losses) / len(losses), self._join(all_figures)
@@ -332,7 +342,7 @@ class Run:
     @contextmanager
     def _whole_module(self) -> Iterator[None]:
         """Context in which the first process holds all weights, and no others look."""
-        if self.plain is None and self.share.count == 1:
+        if self.processes == 1:
             yield
             return
         sharded = self.objective.module
@@ -356,7 +366,7 @@ class Run:
 
     def _any(self, wish: bool) -> bool:
         """Whether any process wishes it, so that all of them do the same."""
-        if self.share.count == 1:
+        if self.processes == 1:
             return wish
         votes = torch.tensor(int(wish), device=self.device)
         dist.all_reduce(votes, dist.ReduceOp.MAX)
@@ -389,7 +399,10 @@ class _StopSignal:
 
     def __enter__(self) -> "_StopSignal":
         self.asked = False
-        self._before = {name: signal.signal(name, self._ask) for name in _STOPS}
+        # Python lets the main thread alone listen to signals; Ray trains in another.
+        is_main = threading.current_thread() is threading.main_thread()
+        names = _STOPS if is_main else ()
+        self._before = {name: signal.signal(name, self._ask) for name in names}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,59 @@
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lumina.errors import LuminaError
+from lumina.training import recipes
+from lumina.training.launching import train_on_ray
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def network_run():
+    """A module that workers of Ray find by the same name."""
+    ray = pytest.importorskip("ray")
+    settings = {"PYTHONPATH": str(FOLDER), "OMP_NUM_THREADS": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # by default all else on a machine comes first
+        patch.syspath_prepend(str(FOLDER))
+        patch.setattr(recipes, "TASKS", dict(recipes.TASKS))
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": settings},
+        )
+        yield importlib.import_module("network_run")
+        ray.shutdown()
+
+
+@pytest.mark.slow
+def test_workers_of_ray_end_with_the_weights_of_torchrun(run, network_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expected, losses = run(tmp_path / "torchrun", 2, double=True)
+    recipe = network_run.make_recipe(out="ray-run", double=True)  # as seen from this folder
+    folder = train_on_ray(recipe, workers=2)
+    assert folder == tmp_path / "ray-run" / "last"
+    found = load_file(folder / "weights.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+@pytest.mark.slow
+def test_what_a_worker_refuses_is_said(network_run, tmp_path):
+    recipe = network_run.make_recipe(out=str(tmp_path), batch_size=8, replicas=3)
+    with pytest.raises(LuminaError, match="2 processes do not divide into 3 replicas"):
+        train_on_ray(recipe, workers=2)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(LuminaError, match=r"pip install 'lumina-t2x\[ray\]'"):
+        train_on_ray(recipes.ShapesRecipe(out=str(tmp_path)), workers=2)
