@@ -134,11 +134,12 @@ def test_env_prints_what_a_bug_report_needs(command):
         (["generate", "a cat", "--solver", "midpint"], "did you mean 'midpoint'"),
         (["generate", "a cat", "--shift", "0"], "allowed: 0.01 to 100"),
         (["evaluate", "lumina-mini", "--steps", "0"], "allowed: 1 to 1000"),
-        (["evaluate", "lumina-mini", "--solver", "dopri5"], "known: euler, midpoint"),
+        (["evaluate", "lumina-mini", "--solver", "dopri6"], "did you mean 'dopri5'"),
         (["generate", "a cat", "--model", "runs/typo"], "there is no folder runs/typo"),
         (["generate", "a cat", "--times", "0,0.5,0.2,1"], "do not increase"),
         (["generate", "a cat", "--times", "0,0.5,1", "--steps", "3"], "make 2 steps, not 3"),
-        (["generate", "a cat", "--solver", "dopri5"], "known: euler, midpoint"),
+        (["evaluate", "lumina-mini", "--tolerance", "0.1"], "a setting of the solver dopri5"),
+        (["generate", "a cat", "--solver", "dopri5", "--steps", "9"], "leave one out"),
         (["generate", "a cat", "--solver", "unipc", "--steps", "1"], "2 steps or more"),
         (["generate", "a cat", "--vary", "guidance=2,x"], "guidance is 'x', not a number"),
         (["edit", "there.png", "a cat"], "there.png is not a picture"),
@@ -198,7 +199,7 @@ def test_a_table_of_settings_is_one_file(command):
         "generate", "a cat", "--vary", "guidance=1,4", "--vary", "solver=euler,heun", "--seed", "1"
     )
     assert (code, output) == (0, "a-cat-1-grid.png\n")
-    assert "evaluations" not in messages  # each picture takes others
+    assert "guidance 4.0, solver heun, evaluations: 4 pairs, 8 passes" in messages
     assert len(read_record("a-cat-1-grid.png")["requests"]) == 4
 
 

@@ -55,6 +55,11 @@ def test_every_setting_is_stored_with_the_value_that_was_used(settings):
             "schedule": None,
             "shift": None,
             "solver": None,
+            "tolerance": None,
+            "diffusion": None,
+            "diffusion_norm": None,
+            "last_step": None,
+            "last_step_size": None,
             "text_encoder": None,
             "vae": None,
             "times": None,
@@ -125,7 +130,7 @@ def test_the_prompt_and_the_negative_prompt_change_the_picture(settings):
 def test_previews_lead_to_the_picture(settings):
     job = draw(["a cat"], settings | {"steps": 4}, preview=Path("steps"))
     (path,) = run(job)
-    names = [f"a-cat-5-step-{step:03}.png" for step in (2, 3, 4)]
+    names = [f"a-cat-5-step-{step:03}.png" for step in (1, 2, 3, 4)]
     assert sorted(file.name for file in Path("steps").iterdir()) == names
     final, last = (
         np.asarray(Image.open(file), float) for file in (path, Path("steps") / names[-1])

@@ -221,8 +221,66 @@ def test_each_step_of_a_task_can_be_watched(command):
     code, _, messages = command("edit", *photo, "--preview", "steps", "-o", "a.png")
     assert code == 0, messages
     names = sorted(path.name for path in Path("steps").iterdir())
-    assert names == ["a-dog-5-step-002.png", "a-dog-5-step-003.png"]
+    assert names == [f"a-dog-5-step-00{step}.png" for step in (1, 2, 3)]
     assert distance(f"steps/{names[-1]}", "a.png") <= 2
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [["dopri5", "--tolerance", "0.01"], ["sde", "--steps", "3"], ["sde-heun", "--steps", "3"]],
+)
+def test_solvers_that_choose_steps_or_add_noise_make_a_picture_again(
+    command, chosen, tiny_folder, capfd
+):
+    where = ["--model", str(tiny_folder), "--device", "cpu", "-o", "a.png"]
+    code = main(["generate", "a cat", "--solver", *chosen, *where])
+    messages = capfd.readouterr().err
+    assert code == 0, messages
+    assert "evaluations: " in messages
+    assert command("generate", "--from", "a.png", "-o", "b.png")[0] == 0
+    assert Image.open("a.png").tobytes() == Image.open("b.png").tobytes()
+
+
+def test_what_a_picture_costs_is_told_for_each_value_that_varies(command):
+    messages = command("generate", "a cat", "--vary", "guidance=1,2", "-o", "t.png")[2]
+    assert "guidance 1.0, evaluations: 2 passes through the network" in messages
+    assert "guidance 2.0, evaluations: 2 pairs, 4 passes through the network" in messages
+    messages = command("anagram", *WORDS["anagram"], "-o", "a.png")[2]
+    assert "evaluations: 4 pairs, 8 passes through the network" in messages
+
+
+def test_a_panorama_of_one_part_and_a_smaller_picture_are_refused(command):
+    told = refused(command("panorama", "a cat", "--size", "64x64"))
+    assert "no more than the model draws at once (64x64)" in told
+    told = refused(command("upscale", "photo.png", "a dog", "--size", "48x48"))
+    assert "64x64" in told
+    assert "48x48" in told
+
+
+def test_a_variation_by_nothing_is_the_picture_or_is_refused(command):
+    words = ["variations", "photo.png", "a dog", "--images", "1", "--amount", "0"]
+    assert "add --guidance 1, which gives the picture back" in refused(
+        command(*words, "-o", "a.png")
+    )
+    code, _, messages = command(*words, "--guidance", "1", "-o", "a.png")
+    assert code == 0
+    assert "back to its noise in 2 steps" in messages
+
+
+def test_a_picture_with_noise_added_on_the_way_is_followed_back(command):
+    command("generate", "a cat", "--solver", "sde", "-o", "cat.png")
+    code, _, messages = command("variations", "cat.png", "--images", "1", "-o", "like.png")
+    assert code == 0, messages
+    request = read_record("like.png")["request"]
+    assert (request["origin"], request["solver"], request["prompt"]) == (None, None, "a cat")
+
+
+def test_a_mask_is_refused_before_a_picture_is_resized(command):
+    Image.open("photo.png").resize((70, 50)).save("odd.png")
+    code, _, messages = command("inpaint", "odd.png", "mask.png", "a dog", "--size", "64x48")
+    assert code == 1
+    assert "the mask mask.png is 64x64 pixels" in messages
+    assert "resized" not in messages
 
 
 def test_settings_of_another_task_that_have_no_meaning_are_told(command):

@@ -1,7 +1,6 @@
 """The `lumina` command: one subcommand for each thing a person does."""
 
 import argparse
-import dataclasses
 import json
 import logging
 import sys
@@ -10,22 +9,25 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn
 
 import lumina
-from lumina.catalog import MODELS
 from lumina.errors import LuminaError
-from lumina.flags import add_flags
-from lumina.requests import ClassToImage, TextRequest, TextToImage
-from lumina.settings import names_of, read_setting
+from lumina.flags import (
+    MEASURED,
+    add_config_flag,
+    add_convert_flags,
+    add_evaluate_flags,
+    add_recipe_words,
+    add_reproduce_flags,
+    add_task_flags,
+)
+from lumina.requests import SCHEDULER_SETTINGS, ClassToImage, TextToImage
+from lumina.settings import names_of
 from lumina.tasks import TASKS
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended: 128 and the number of the signal."""
-
-
-_SAMPLING = ("steps", "guidance", "solver", "schedule", "shift")
-"""Settings that measurements can be made with."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -177,6 +179,13 @@ def precompute(options: argparse.Namespace) -> None:
     print("\n".join([*encoded.survey.lines(), f"cached in {encoded.cache}"]))
 
 
+def push(options: argparse.Namespace) -> None:
+    """Put a trained folder, with its model card, on the hub."""
+    from lumina.training.cards import push
+
+    print(push(options.folder, options.repo, private=options.private))
+
+
 def recipe(options: argparse.Namespace) -> None:
     """Print a recipe to start from, with every setting that it leaves as it is."""
     from lumina.training.starters import list_recipes, write_starter
@@ -191,20 +200,20 @@ def evaluate(options: argparse.Namespace) -> None:
     """Measure how well a model draws what prompts say."""
     from lumina.catalog import find, load
     from lumina.evaluation import drawings
+    from lumina.fitting import refuse_misfits
     from lumina.flow.scheduler import choose_scheduler
     from lumina.media import free_path
 
     checkpoint = find(options.model)
-    chosen = {name: getattr(options, name) for name in _SAMPLING}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    TextToImage(prompt="-", **given)  # refuses what is out of range
+    given: dict[str, Any] = {n: value for n, value in vars(options).items() if n in MEASURED}
+    request = TextToImage(prompt="-", **given)  # refuses what is out of range
+    refuse_misfits(request, given, checkpoint)
     drawings.check(checkpoint.folder, names=options.names, languages=options.languages)
     output = options.output or free_path(Path(f"evaluation-{Path(options.model).name}"))
     pipeline = load(options.model, dtype=options.dtype, device=options.device)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = choose_scheduler(
-        pipeline.scheduler, **{name: chosen[name] for name in ("solver", "schedule", "shift")}
-    )
+    chosen = {name: given[name] for name in SCHEDULER_SETTINGS if name in given}
+    pipeline.scheduler = choose_scheduler(pipeline.scheduler, chosen)
     result = drawings.evaluate(
         pipeline,
         checkpoint.folder,
@@ -216,7 +225,9 @@ def evaluate(options: argparse.Namespace) -> None:
         steps=given.get("steps", checkpoint.defaults.get("steps")),
         guidance=given.get("guidance", checkpoint.defaults.get("guidance")),
     )
+    result["evaluations"] = pipeline.evaluations._asdict()
     print(json.dumps(result, indent=2) if options.json else drawings.table(result))
+    _tell(f"evaluations: {pipeline.evaluations}")
     _tell(f"pictures and numbers: {output}")
 
 
@@ -224,7 +235,14 @@ def reproduce(options: argparse.Namespace) -> None:
     """Measure claims of the papers on this machine."""
     from lumina.evaluation.claims import reproduce
 
-    for name, verdict in reproduce(options.claims, options.out, _tell, runs=options.runs).items():
+    def train_by(path: Path, settings: list[str]) -> None:
+        from lumina.training.recipes import load
+        from lumina.training.trainer import train
+
+        train(load(path, settings))
+
+    verdicts = reproduce(options.claims, options.out, _tell, runs=options.runs, train=train_by)
+    for name, verdict in verdicts.items():
         print(f"{name:14} {verdict}")
     _tell(f"page: {options.out / 'docs' / 'claims.md'}")
 
@@ -267,137 +285,40 @@ def _make_parser() -> argparse.ArgumentParser:
         return add_named(run.__name__, run.__doc__, run)
 
     for name, task in TASKS.items():
-        _add_task_flags(add_named(name, task.request.__doc__, partial(make, name)), name)
+        add_task_flags(add_named(name, task.request.__doc__, partial(make, name)), name)
     add(show).add_argument("file", type=Path, metavar="FILE", help="a PNG that lumina made")
     add(models).add_argument(
         "--networks", action="store_true", help="the named networks of the family, without weights"
     )
     add(get).add_argument("model", metavar="NAME|HUB_ID", help="what to download")
-    _add_convert_flags(add(convert))
+    add_convert_flags(add(convert))
     command = add(inspect)
     command.add_argument("path", type=Path, metavar="FILE|FOLDER", help="a network, or a pipeline")
     command.add_argument("--json", action="store_true", help="print JSON")
-    _add_config_flag(command)
+    add_config_flag(command)
     add(env)
     command = add(recipe)
     command.add_argument("name", nargs="?", metavar="NAME", help="which one (default: list them)")
     command = add(train)
-    _add_recipe(command)
+    add_recipe_words(command)
     command.add_argument(
         "--plan", action="store_true", help="print what the run would do, and do not run it"
     )
+    command = add(push)
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="such as runs/quick/last")
+    command.add_argument("repo", metavar="NAME/REPO", help="where on the hub it goes")
+    command.add_argument("--private", action="store_true", help="only for those you let in")
     command = add(precompute)
-    _add_recipe(command)
+    add_recipe_words(command)
     command.add_argument(
         "--ray", type=int, default=0, metavar="N", help="on N workers of a Ray cluster"
     )
     command.add_argument(
         "--gpus", type=float, default=0, metavar="G", help="GPUs of each worker (default: none)"
     )
-    command = add(reproduce)
-    command.add_argument(
-        "--claim",
-        dest="claims",
-        action="append",
-        metavar="NAME",
-        help="one of them; may be given again (default: all, which takes hours)",
-    )
-    command.add_argument(
-        "--out",
-        type=Path,
-        default=Path(),
-        metavar="FOLDER",
-        help="where docs/claims.md and benchmarks/results/claims go (default: here)",
-    )
-    command.add_argument(
-        "--runs",
-        type=Path,
-        metavar="FOLDER",
-        help="where unfinished work is kept, to go on with (default: runs/claims in --out)",
-    )
-    command = add(evaluate)
-    command.add_argument("model", metavar="NAME|FOLDER", help="what to measure")
-    command.add_argument("--names", type=int, metavar="N", help="how many things to draw")
-    command.add_argument(
-        "--languages", type=_comma_separated, metavar="LIST", help="such as en,fr,ja (default: all)"
-    )
-    command.add_argument("--full", action="store_true", help="everything, which takes long")
-    command.add_argument("--json", action="store_true", help="print JSON, not a table")
-    for name in ("dtype", "device"):
-        command.add_argument(
-            f"--{name}", default="auto", metavar=name.upper(), help="as in generate"
-        )
-    for field in dataclasses.fields(TextToImage):
-        if field.name in _SAMPLING:
-            kind = get_type_hints(TextToImage)[field.name]
-            command.add_argument(
-                f"--{field.name}",
-                type=partial(read_setting, field, kind),
-                metavar="|".join(field.metadata["choices"] or ()) or "N",
-                help="as in generate",
-            )
-    command.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="for a grid of pictures and all numbers (default: a new one here)",
-    )
+    add_reproduce_flags(add(reproduce))
+    add_evaluate_flags(add(evaluate))
     return parser
-
-
-def _add_task_flags(command: argparse.ArgumentParser, name: str) -> None:
-    request = TASKS[name].request
-    if name == "generate":
-        command.add_argument(
-            "prompt_words", nargs="*", metavar="PROMPT", help="what to draw, a picture each"
-        )
-        command.add_argument(
-            "--prompts", dest="prompt_file", type=Path, metavar="FILE", help="one prompt a line"
-        )
-        add_flags(command, ClassToImage, set(names_of(ClassToImage)) - set(names_of(TextToImage)))
-    by_words = {"prompt"} if name == "generate" else set()
-    set_by_model = {setting for model in MODELS.values() for setting in model.defaults}
-    add_flags(
-        command,
-        request,
-        set(names_of(request)) - set(names_of(TextRequest)) - by_words,
-        set_by_model=set_by_model,
-    )
-    _add_output_flags(command, images=TASKS[name].images)
-    add_flags(
-        command.add_argument_group("how to draw"),
-        request,
-        set(names_of(TextRequest)),
-        set_by_model=set_by_model,
-    )
-
-
-def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
-    command.add_argument(
-        "-o", "--output", type=Path, metavar="FILE|FOLDER", help="where to write (default: here)"
-    )
-    command.add_argument(
-        "--images",
-        type=int,
-        metavar="N",
-        help=f"pictures of each prompt, with a seed each (default: {images})",
-    )
-    command.add_argument(
-        "--vary",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE,...",
-        help="compare values of a setting in a table: --vary guidance=2,4,8 --vary steps=5,10,30",
-    )
-    command.add_argument("--grid", action="store_true", help="put all pictures into one file")
-    command.add_argument(
-        "--preview", type=Path, metavar="FOLDER", help="write what each step is heading for"
-    )
-    command.add_argument(
-        "--from", dest="source", type=Path, metavar="FILE", help="begin with a picture's settings"
-    )
-    command.add_argument("--force", action="store_true", help="replace a file named with -o")
 
 
 def _prompts(options: argparse.Namespace) -> list[str]:
@@ -416,54 +337,6 @@ def _settings(task: str, options: argparse.Namespace) -> dict[str, Any]:
         for name, value in given.items()
         if value != []
     }
-
-
-def _add_recipe(command: argparse.ArgumentParser) -> None:
-    command.add_argument("recipe", type=Path, metavar="FILE", help="a TOML file of recipes/")
-    command.add_argument("settings", nargs="*", metavar="key=value", help="changes to it")
-
-
-def _add_convert_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", type=Path, metavar="SRC", help="a network in any format")
-    command.add_argument("target", type=Path, metavar="DST", help="the file or folder to write")
-    command.add_argument(
-        "--to",
-        choices=("diffusers", "original", "single"),
-        help="the format (default: single if DST ends in .safetensors, else diffusers)",
-    )
-    command.add_argument("--dtype", metavar="bf16|fp16|fp32", help="type of the numbers")
-    command.add_argument(
-        "--max-shard", metavar="SIZE", help="largest file of a diffusers folder (default: 10GB)"
-    )
-    command.add_argument("--force", action="store_true", help="replace DST")
-    _add_config_flag(command)
-
-
-def _add_config_flag(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--config",
-        type=_name_and_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an argument of the network that its weights do not tell: num_attention_heads=16",
-    )
-
-
-def _name_and_value(text: str) -> tuple[str, Any]:
-    name, is_there, value = text.partition("=")
-    if not is_there:
-        raise LuminaError(
-            f"--config {text} has no value", hint="write --config num_attention_heads=16"
-        )
-    try:
-        return name, json.loads(value)
-    except ValueError:  # a text, such as moe_routing=time
-        return name, value
-
-
-def _comma_separated(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
 
 
 def _lines(file: Path | None) -> list[str]:

@@ -1,29 +1,134 @@
-"""Flags of the command line, made from the fields of requests."""
+"""Flags of the command line: of fields of requests, and of the commands that have no request."""
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Collection
 from functools import partial
+from pathlib import Path
 from typing import Any, get_type_hints
 
-from lumina.settings import TEXTS, is_list, read_setting, without_none
+from lumina.catalog import MODELS
+from lumina.errors import LuminaError
+from lumina.requests import SCHEDULER_SETTINGS, ClassToImage, TextRequest, TextToImage
+from lumina.settings import TEXTS, is_list, names_of, read_setting, without_none
+from lumina.tasks import TASKS
 
-
-class Texts(argparse.Action):
-    """Adds a text to the several texts of a setting."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Take one more."""
-        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *values))
-
+MEASURED = ("steps", "guidance", *SCHEDULER_SETTINGS)
+"""Settings that models can be measured with."""
 
 Command = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_task_flags(command: argparse.ArgumentParser, name: str) -> None:
+    """Give a command the flags of a task: of its own, of its output, and of how to draw."""
+    request = TASKS[name].request
+    if name == "generate":
+        command.add_argument(
+            "prompt_words", nargs="*", metavar="PROMPT", help="what to draw, a picture each"
+        )
+        command.add_argument(
+            "--prompts", dest="prompt_file", type=Path, metavar="FILE", help="one prompt a line"
+        )
+        add_flags(command, ClassToImage, set(names_of(ClassToImage)) - set(names_of(TextToImage)))
+    by_words = {"prompt"} if name == "generate" else set()
+    set_by_model = {setting for model in MODELS.values() for setting in model.defaults}
+    add_flags(
+        command,
+        request,
+        set(names_of(request)) - set(names_of(TextRequest)) - by_words,
+        set_by_model=set_by_model,
+    )
+    _add_output_flags(command, images=TASKS[name].images)
+    add_flags(
+        command.add_argument_group("how to draw"),
+        request,
+        set(names_of(TextRequest)),
+        set_by_model=set_by_model,
+    )
+
+
+def add_recipe_words(command: argparse.ArgumentParser) -> None:
+    """Give a command a recipe, and what is changed in it."""
+    command.add_argument("recipe", type=Path, metavar="FILE", help="a TOML file of recipes/")
+    command.add_argument("settings", nargs="*", metavar="key=value", help="changes to it")
+
+
+def add_convert_flags(command: argparse.ArgumentParser) -> None:
+    """Give a command what to convert, and into what."""
+    command.add_argument("source", type=Path, metavar="SRC", help="a network in any format")
+    command.add_argument("target", type=Path, metavar="DST", help="the file or folder to write")
+    command.add_argument(
+        "--to",
+        choices=("diffusers", "original", "single"),
+        help="the format (default: single if DST ends in .safetensors, else diffusers)",
+    )
+    command.add_argument("--dtype", metavar="bf16|fp16|fp32", help="type of the numbers")
+    command.add_argument(
+        "--max-shard", metavar="SIZE", help="largest file of a diffusers folder (default: 10GB)"
+    )
+    command.add_argument("--force", action="store_true", help="replace DST")
+    add_config_flag(command)
+
+
+def add_config_flag(command: argparse.ArgumentParser) -> None:
+    """Give a command arguments of a network."""
+    command.add_argument(
+        "--config",
+        type=_name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of the network that its weights do not tell: num_attention_heads=16",
+    )
+
+
+def add_reproduce_flags(command: argparse.ArgumentParser) -> None:
+    """Give a command claims, and where their results go."""
+    command.add_argument(
+        "--claim",
+        dest="claims",
+        action="append",
+        metavar="NAME",
+        help="one of them; may be given again (default: all, which takes hours)",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="where docs/claims.md and benchmarks/results/claims go (default: here)",
+    )
+    command.add_argument(
+        "--runs",
+        type=Path,
+        metavar="FOLDER",
+        help="where unfinished work is kept, to go on with (default: runs/claims in --out)",
+    )
+
+
+def add_evaluate_flags(command: argparse.ArgumentParser) -> None:
+    """Give a command a model to measure, by what and how."""
+    command.add_argument("model", metavar="NAME|FOLDER", help="what to measure")
+    command.add_argument("--names", type=int, metavar="N", help="how many things to draw")
+    command.add_argument(
+        "--languages", type=_comma_separated, metavar="LIST", help="such as en,fr,ja (default: all)"
+    )
+    command.add_argument("--full", action="store_true", help="everything, which takes long")
+    command.add_argument("--json", action="store_true", help="print JSON, not a table")
+    for name in ("dtype", "device"):
+        command.add_argument(
+            f"--{name}", default="auto", metavar=name.upper(), help="as in generate"
+        )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="for a grid of pictures and all numbers (default: a new one here)",
+    )
+    chosen = command.add_argument_group("how to draw")
+    add_flags(chosen, TextToImage, MEASURED, set_by_model={"steps"})
 
 
 def add_flags(
@@ -73,6 +178,63 @@ def _add_flag(command: Command, field: dataclasses.Field, kind: Any, shown: str)
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
     if kind == TEXTS:
-        options["action"] = Texts
+        options["action"] = _Texts
     names = facts["flags"] or [f"--{field.name.replace('_', '-')}"]
     command.add_argument(*names, dest=field.name, **options)
+
+
+class _Texts(argparse.Action):
+    """Adds a text to the several texts of a setting."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Take one more."""
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *values))
+
+
+def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE|FOLDER", help="where to write (default: here)"
+    )
+    command.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help=f"pictures of each prompt, with a seed each (default: {images})",
+    )
+    command.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,...",
+        help="compare values of a setting in a table: --vary guidance=2,4,8 --vary steps=5,10,30",
+    )
+    command.add_argument("--grid", action="store_true", help="put all pictures into one file")
+    command.add_argument(
+        "--preview", type=Path, metavar="FOLDER", help="write what each step is heading for"
+    )
+    command.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="begin with a picture's settings"
+    )
+    command.add_argument("--force", action="store_true", help="replace a file named with -o")
+
+
+def _name_and_value(text: str) -> tuple[str, Any]:
+    name, is_there, value = text.partition("=")
+    if not is_there:
+        raise LuminaError(
+            f"--config {text} has no value", hint="write --config num_attention_heads=16"
+        )
+    try:
+        return name, json.loads(value)
+    except ValueError:  # a text, such as moe_routing=time
+        return name, value
+
+
+def _comma_separated(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]

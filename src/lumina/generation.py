@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,14 +9,15 @@ import lumina
 from lumina.catalog import load
 from lumina.media import free_path, make_grid, make_table, put_side_by_side, stack, write_png
 from lumina.planning import Job, stem_of
-from lumina.requests import ImageRequest, TextRequest, read_size
+from lumina.requests import SCHEDULER_SETTINGS, ImageRequest, TextRequest, read_size
 from lumina.tasks import Call, sampling_of
+from lumina.varying import combine
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from lumina.pipelines.images import ImagePipeline
+    from lumina.pipelines.images import Evaluations, ImagePipeline
 
 
 def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[Path]:
@@ -32,13 +32,15 @@ def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[P
     """
     pipelines = _Pipelines()
     made: list[list[Image]] = []
-    for number, (request, call) in enumerate(zip(job.requests, job.calls, strict=True), start=1):
+    told: set[str] = set()
+    for number, (request, call) in enumerate(zip(job.requests, job.calls, strict=True)):
         pipeline = pipelines.prepare(request, call)
-        pipeline.set_progress_bar_config(desc=f"{number}/{len(job.requests)}", disable=None)
-        with _counted_passes(pipeline.transformer) as passes:
-            images = _make(pipeline, request, call, job.preview)
-        if number == 1 and not job.axes:  # what varies may change it
-            tell(_describe_cost(passes, pictures=len(images)))
+        pipeline.set_progress_bar_config(desc=f"{number + 1}/{len(job.requests)}", disable=None)
+        images = _make(pipeline, request, call, job.preview)
+        cost = _describe_cost(job, number, pipeline.evaluations)
+        if cost not in told:
+            tell(cost)
+            told.add(cost)
         if job.grid:
             made.append(images)
             continue
@@ -63,12 +65,9 @@ class _Pipelines:
         pipeline = self._pipeline
         if call.pipeline is not None:
             pipeline = getattr(lumina, call.pipeline).from_pipe(pipeline)
-        pipeline.scheduler = choose_scheduler(
-            self._usual_scheduler,
-            solver=self._solver(request),
-            schedule=request.schedule,
-            shift=self._shift(request),
-        )
+        chosen = {name: getattr(request, name) for name in SCHEDULER_SETTINGS}
+        chosen |= {"solver": self._solver(request), "shift": self._shift(request)}
+        pipeline.scheduler = choose_scheduler(self._usual_scheduler, chosen)
         if isinstance(request, TextRequest) and request.tiled:
             pipeline.enable_vae_tiling()
         else:
@@ -107,41 +106,11 @@ class _Pipelines:
         return resolution_shift(width * height, base=self._pipeline.default_image_size**2)
 
 
-class _Passes:
-    """How often a network was called, and with how many samples in all."""
-
-    calls = 0
-    samples = 0
-
-    def add(self, network: Any, arguments: tuple, named: dict[str, Any]) -> None:
-        """Count one call."""
-        self.calls += 1
-        self.samples += len(named["hidden_states"] if "hidden_states" in named else arguments[0])
-
-
-@contextmanager
-def _counted_passes(network: "torch.nn.Module") -> Iterator[_Passes]:
-    passes = _Passes()
-    handle = network.register_forward_pre_hook(passes.add, with_kwargs=True)
-    try:
-        yield passes
-    finally:
-        handle.remove()
-
-
-def _describe_cost(passes: _Passes, *, pictures: int) -> str:
-    """What a request cost: a pair is a call with and without the prompt at once."""
-    samples = passes.samples / pictures
-    pairs = samples - passes.calls
-    if pairs == passes.calls:
-        count = f"{passes.calls} pairs, {samples:g} passes"
-    elif pairs == 0:
-        count = f"{samples:g} passes"
-    elif 0 < pairs < passes.calls and pairs.is_integer():
-        count = f"{pairs:g} pairs and {passes.calls - pairs:g} alone, {samples:g} passes"
-    else:
-        count = f"{passes.calls} calls, {samples:g} passes"
-    return f"evaluations: {count} through the network for each picture"
+def _describe_cost(job: Job, number: int, cost: "Evaluations") -> str:
+    """The cost of a request, by its number from 0, with what makes it differ from others."""
+    combinations = combine(job.axes)
+    varied = combinations[number % len(combinations)]
+    return "".join(f"{name} {value}, " for name, value in varied.items()) + f"evaluations: {cost}"
 
 
 def _make(
@@ -226,39 +195,19 @@ def _title(job: Job, start: int, size: int) -> str:
 
 
 class _Preview:
-    """Writes what the flow is heading for after each step but the first."""
+    """Writes what the flow is heading for at each of its evaluations."""
 
     def __init__(self, folder: Path, stem: str):
         self.folder = folder
         self.stem = stem
-        self.before: torch.Tensor | None = None
 
     def __call__(
         self, pipeline: "ImagePipeline", step: int, timestep: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
-        x = tensors["latents"]
-        if self.before is not None and step > 0:
-            # Some tasks begin on the way, and leave out the first steps.
-            skipped = len(pipeline.scheduler.timesteps) - pipeline.num_timesteps
-            here = step + skipped
-            noise_before, noise = _shares_of_noise(pipeline.scheduler)[here : here + 2]
-            if noise == noise_before:  # the first half of a step of second order
-                return tensors
-            toward_noise = (x - self.before) / (noise - noise_before)
-            self._write(pipeline, x - noise * toward_noise, step)
-        self.before = x
-        return tensors
-
-    def _write(self, pipeline: "ImagePipeline", data: "torch.Tensor", step: int) -> None:
+        data = cast("torch.Tensor", pipeline.expected_data)
         images: Any = pipeline._postprocess(pipeline._decode(data.to(pipeline.dtype)), "pil")
         for number, image in enumerate(images, start=1):
             part = "" if len(images) == 1 else f"-{number:02}"
             path = self.folder / f"{self.stem}{part}-step-{step + 1:03}.png"
             write_png(path, image, {"step": step + 1}, force=True)
-
-
-def _shares_of_noise(scheduler: Any) -> list[float]:
-    """How much noise is left before each step, and after the last."""
-    if hasattr(scheduler, "sigmas"):
-        return scheduler.sigmas.tolist()
-    return [*(scheduler.timesteps / scheduler.config.num_train_timesteps).tolist(), 0.0]
+        return tensors

@@ -5,13 +5,12 @@ import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any
 
-from lumina.catalog import Checkpoint, Footprint, find
+from lumina.catalog import Checkpoint, find
 from lumina.errors import LuminaError, UnknownNameError
+from lumina.fitting import check_wish, choose_device, refuse_misfits, refuse_others
 from lumina.media import (
     free_path,
     make_folder,
@@ -20,26 +19,19 @@ from lumina.media import (
     refuse_unwritable,
     slug,
 )
-from lumina.requests import ClassToImage, ImageRequest, TextRequest, nearest_size, read_size
-from lumina.settings import check_names, names_of, read_setting, without_none
+from lumina.requests import (
+    ADAPTIVE,
+    ClassToImage,
+    ImageRequest,
+)
+from lumina.settings import check_names, names_of
 from lumina.tasks import TASKS, Call, Pictures, call_of
+from lumina.varying import Axis, combine, read_axis, refuse_twice
 
 _log = logging.getLogger(__name__)
 
 SEEDS = 2**32
 """Random seeds are below this: short enough to type."""
-
-TILED_SHARE = 0.3
-"""How much of the memory of decoding is left in tiles, at most."""
-
-
-class Axis(NamedTuple):
-    """A setting that varies."""
-
-    name: str
-    values: list[Any]
-    labels: list[str]
-    """Each value as it was written, with the name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +91,13 @@ def plan(
     if images < 1:
         raise LuminaError(f"images is {images}, which is out of range", hint="allowed: 1 and above")
     desk = _Desk(task, {} if source is None else _settings_for(task, source))
-    axes = [_read_axis(text, desk.kind_for(settings)) for text in vary]
-    _refuse_twice(axes, [*settings, *(["prompt"] if prompts else [])])
+    axes = [read_axis(text, desk.kind_for(settings)) for text in vary]
+    refuse_twice(axes, [*settings, *(["prompt"] if prompts else [])])
     wishes = [{"prompt": prompt} for prompt in prompts for _ in range(images)] or [{}] * images
     requests = [
         desk.request({**settings, **wish, **varied})
         for wish in desk.number(wishes, settings)
-        for varied in _combine(axes)
+        for varied in combine(axes)
     ]
     calls = [call_of(request, desk.pictures) for request in requests]
     hashes = {request.model: find(request.model).fingerprint() for request in requests}
@@ -143,9 +135,7 @@ def _read_settings(path: Path) -> tuple[str, dict[str, Any]]:
     """The task of a picture, and its settings."""
     record = read_record(path)
     if not record.keys() & {"request", "requests"}:
-        raise LuminaError(
-            f"{path} holds no request", hint="give a picture that `lumina generate` wrote"
-        )
+        raise LuminaError(f"{path} holds no request", hint="give a picture that lumina made")
     if "request" not in record:
         raise LuminaError(
             f"{path} is a grid of {len(record['requests'])} pictures",
@@ -230,16 +220,16 @@ class _Desk:
         names = names_of(kind)
         # A picture may have been made by a model of the other kind, or by another task.
         stored = {name: self.stored[name] for name in self.stored if name in names}
-        _check_wish(stored | given, given, checkpoint)
-        _refuse_others(given, names, checkpoint)
+        check_wish(stored | given, given, checkpoint)
+        refuse_others(given, names, checkpoint)
         chosen = _without_rivals(stored, given)
-        chosen = self._remembered(chosen) | chosen
+        chosen = _without_rivals(self._remembered(chosen), chosen)
         request = kind(**_defaults(kind, checkpoint, chosen) | chosen)
-        _refuse_misfits(request, checkpoint)
+        refuse_misfits(request, given, checkpoint)
         if request.size is None and not request.fits_any_size:
             size = self.pictures.nearest_size(getattr(request, "image", ""))
             request = dataclasses.replace(request, size=size)
-        return _choose_device(request, checkpoint.footprint())
+        return choose_device(request, checkpoint.footprint())
 
     def _remembered(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """What the picture of a task says about itself, if lumina drew it."""
@@ -248,9 +238,7 @@ class _Desk:
             return {}
         try:
             made_by, told = _read_settings(Path(path))
-        except (
-            LuminaError
-        ):  # any other picture says nothing, and is refused elsewhere if it is none
+        except LuminaError:  # other pictures say nothing; what is none is refused elsewhere
             return {}
         return remember(told, chosen) if made_by == "generate" and "prompt" in told else {}
 
@@ -261,13 +249,17 @@ _RIVALS = {
     "schedule": ("times",),
     "shift": ("times", "resolution_shift"),
     "resolution_shift": ("times", "shift"),
+    "solver": ("tolerance", "diffusion", "diffusion_norm", "last_step", "last_step_size"),
 }
-"""Settings that say the same thing: whoever chooses one does not mean the others of a file."""
+"""Settings that say the same thing, or hang on one: whoever chooses it does not mean those of a
+file."""
 
 
 def _without_rivals(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a file and chosen ones, without those of the file that chosen ones replace."""
     replaced = {rival for name in given for rival in _RIVALS.get(name, ())}
+    if given.get("solver") in ADAPTIVE:
+        replaced |= {*_RIVALS["times"], "times"} - {"steps"}
     return {name: stored[name] for name in stored if name not in replaced} | dict(given)
 
 
@@ -282,98 +274,6 @@ def _defaults(
     if isinstance(times, tuple):
         defaults["steps"] = len(times) - 1
     return defaults
-
-
-def _check_wish(
-    settings: Mapping[str, Any], given: Mapping[str, Any], checkpoint: Checkpoint
-) -> None:
-    """Refuse what a model of the other kind is asked for by."""
-    label = settings.get("class_label")
-    if checkpoint.classes is None:
-        if label is not None:
-            raise LuminaError(
-                f"{checkpoint.folder} draws prompts, not classes", hint="leave --class-label out"
-            )
-        return
-    if "prompt" in given or label is None:
-        raise LuminaError(
-            f"{checkpoint.folder} draws classes, not prompts",
-            hint=f"give --class-label, 0 to {checkpoint.classes - 1}, and no prompt",
-        )
-    if label >= checkpoint.classes:
-        raise LuminaError(
-            f"class_label is {label}, which is out of range",
-            hint=f"allowed: 0 to {checkpoint.classes - 1}",
-        )
-
-
-def _refuse_others(given: Mapping[str, Any], names: list[str], checkpoint: Checkpoint) -> None:
-    """Refuse settings that requests to models of this kind do not have."""
-    drawn = "prompts" if checkpoint.classes is None else "classes"
-    for name in given:
-        if name not in names:
-            flag = f"--{name.replace('_', '-')}"
-            raise LuminaError(
-                f"{checkpoint.folder} draws {drawn}, for which {flag} has no meaning",
-                hint=f"leave {flag} out",
-            )
-
-
-def _refuse_misfits(request: ImageRequest, checkpoint: Checkpoint) -> None:
-    """Refuse settings for a plane where a model sees one sequence."""
-    if not (checkpoint.is_sequence and isinstance(request, TextRequest)):
-        return
-    if request.scale_by == "axis":
-        raise LuminaError(
-            f"positions of {checkpoint.folder}, a Flag-DiT, have one axis, which cannot be scaled"
-            " by each side",
-            hint="use --scale-by area",
-        )
-    if request.context_drop not in (None, "none"):
-        raise LuminaError(
-            f"context drop averages over a plane, and {checkpoint.folder}, a Flag-DiT, sees one"
-            " sequence",
-            hint="leave --context-drop out",
-        )
-
-
-def _read_axis(text: str, kind: type[ImageRequest]) -> Axis:
-    """The setting and the values of a text like `guidance=2,4,8`."""
-    name, _, listed = text.partition("=")
-    name = name.strip().replace("-", "_")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    if name not in fields:
-        raise UnknownNameError.among(fields, name, kind="setting")
-    separator = fields[name].metadata["separator"]
-    values = [value.strip() for value in listed.split(separator)]
-    if "" in values:
-        raise LuminaError(
-            f"--vary {text} lacks a value",
-            hint=f"write values with {separator} between them: --vary guidance=2,4,8",
-        )
-    hint = get_type_hints(kind)[name]
-    typed = [read_setting(fields[name], hint, value) for value in values]
-    label = "" if without_none(hint) is str and separator == "|" else f"{name.replace('_', ' ')} "
-    return Axis(name, typed, [label + value for value in values])
-
-
-def _refuse_twice(axes: Sequence[Axis], given: Sequence[str]) -> None:
-    seen = set(given)
-    for axis in axes:
-        if axis.name in seen:
-            raise LuminaError(
-                f"{axis.name} is given twice", hint="give it once: either as it is, or with --vary"
-            )
-        seen.add(axis.name)
-
-
-def _combine(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    """All combinations of values, in the order of `Job.axes`."""
-    ordered = [*axes[2:], *axes[:2]]
-    names = [axis.name for axis in ordered]
-    return [
-        dict(zip(names, values, strict=True)) for values in product(*(a.values for a in ordered))
-    ]
 
 
 def _compare_weights(source: Path, model_hash: str) -> None:
@@ -408,36 +308,3 @@ def _choose_output(
     make_folder(output)
     refuse_unwritable(output / name)
     return free_path(output / name) if grid else output
-
-
-def _choose_device(request: ImageRequest, footprint: Footprint) -> ImageRequest:
-    """The request with the device and dtype that will be used."""
-    from lumina.devices import free_memory, pick_device, pick_dtype
-
-    device = pick_device(request.device)
-    dtype = pick_dtype(request.dtype, device)
-    if request.size is not None:
-        _refuse_too_large(request, footprint, dtype.itemsize, free_memory(device))
-    names = {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
-    return dataclasses.replace(request, **names)
-
-
-def _refuse_too_large(
-    request: ImageRequest, footprint: Footprint, bytes_per_number: int, available: int
-) -> None:
-    is_tiled = isinstance(request, TextRequest) and request.tiled
-    share = TILED_SHARE if is_tiled else 1
-    numbers = round(footprint.numbers_per_pixel * share * len(request.labels))
-    footprint = dataclasses.replace(footprint, numbers_per_pixel=numbers)
-    needed = partial(footprint.bytes, bytes_per_number=bytes_per_number)
-    largest = size = str(request.size)
-    if needed(size) <= available:
-        return
-    while needed(largest) > available and largest != "16x16":
-        width, height = read_size(largest)
-        largest = "{}x{}".format(*nearest_size(width * 0.9, height * 0.9))
-    raise LuminaError(
-        f"size {size} needs about {needed(size) / 1e9:,.0f} GB of memory,"
-        f" and {available / 1e9:.0f} GB are free",
-        hint=f"the nearest that fits is about {largest}",
-    )

@@ -33,16 +33,22 @@ def read_region(text: str) -> Place:
             f"the region {text!r} lacks its place or its prompt",
             hint='write left, top, width and height: "0,0,96,128=a cat", or "mask.png=a cat"',
         )
-    if not re.fullmatch(r"[-\d\s,]+", place):
+    if not _is_like_a_box(place):
         return Place(prompt, None, place)
     numbers = re.fullmatch(r"\s*,\s*".join([r"(-?\d{1,9})"] * 4), place)
     if not numbers:
         raise LuminaError(
             f"the region of {prompt!r} is at {place!r}",
-            hint="write left, top, width and height: 0,0,96,128",
+            hint="write left, top, width and height in whole pixels: 0,0,96,128",
         )
     left, top, width, height = map(int, numbers.groups())
     return Place(prompt, (left, top, width, height), None)
+
+
+def _is_like_a_box(place: str) -> bool:
+    """Whether a place is meant to be numbers, be they right or not, and not a file."""
+    begins_as_one = re.match(r"-?\d[\d.]*\s*[-,;:/x\s]|-?\d+$", place)
+    return bool(begins_as_one) and not re.search(r"\.[A-Za-z]\w*$", place)
 
 
 def check_box(place: Place, size: tuple[int, int]) -> None:

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lumina.catalog import PIXELS_PER_LATENT
 from lumina.errors import LuminaError
 from lumina.regions import Place, draw_box, read_region, refuse_overlap
 from lumina.requests import (
+    SCHEDULER_SETTINGS,
+    STOCHASTIC,
     Anagram,
     ClassToImage,
     Compose,
@@ -27,7 +30,9 @@ from lumina.requests import (
     Tile,
     UpscaleImage,
     VaryImage,
+    check_larger,
     nearest_size,
+    read_cells,
     read_place,
     read_size,
     read_view,
@@ -204,9 +209,10 @@ def _edit(request: EditImage, pictures: Pictures) -> Call:
 
 
 def _inpaint(request: InpaintImage, pictures: Pictures) -> Call:
-    image = pictures.read(request.image, request.size)
     original = pictures.read(request.image, None).size
-    mask = pictures.read_mask(request.mask, size=image.size, original=original)
+    size = original if request.size is None else read_size(request.size)
+    mask = pictures.read_mask(request.mask, size=size, original=original)
+    image = pictures.read(request.image, request.size)
     arguments = {"prompt": request.prompt, "image": image, "mask_image": mask}
     arguments |= _given(border=request.border, padding_mask_crop=request.crop)
     return Call("LuminaInpaintPipeline", arguments)
@@ -224,8 +230,10 @@ def _outpaint(request: OutpaintImage, pictures: Pictures) -> Call:
 
 def _upscale(request: UpscaleImage, pictures: Pictures) -> Call:
     image = pictures.read(request.image, None)
+    check_larger(image.size, read_size(str(request.size)))
     arguments = {"prompt": request.prompt, "image": image} | _size(request)
-    return Call("LuminaUpscalePipeline", arguments | _given(strength=request.strength))
+    chosen = _given(strength=request.strength, hold=request.hold)
+    return Call("LuminaUpscalePipeline", arguments | chosen)
 
 
 def _vary(request: VaryImage, pictures: Pictures) -> Call:
@@ -258,7 +266,7 @@ def _compose(request: Compose, pictures: Pictures) -> Call:
         for place, mask in zip(places, masks, strict=True)
     ]
     if request.cells is not None:
-        columns, rows = read_size(request.cells)
+        columns, rows = read_cells(request.cells)
         # What is named by its place lies over the grid.
         regions = grid_regions(rows, columns, request.prompts, size) + regions
     arguments = {"regions": regions, "prompt": request.prompt} | _size(request)
@@ -282,10 +290,12 @@ def _turn(request: Anagram, pictures: Pictures) -> Call:
     from lumina.types import Size
 
     views = [read_view(view) for view in request.views]
+    size, on_pixels = Size(*read_size(str(request.size))), request.through != "latents"
     for name, _ in views:
-        check_view(find_view(name), Size(*read_size(str(request.size))), scale=8, on_pixels=True)
+        check_view(find_view(name), size, scale=PIXELS_PER_LATENT, on_pixels=on_pixels)
     arguments = {"views": views, "two_stage": request.two_stage} | _size(request)
-    return Call("LuminaAnagramPipeline", arguments)
+    chosen = _given(through=request.through, strength=request.strength, hold=request.hold)
+    return Call("LuminaAnagramPipeline", arguments | chosen)
 
 
 def _panorama(request: Panorama, pictures: Pictures) -> Call:
@@ -309,7 +319,9 @@ def _remember_origin(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dic
     names = set(names_of(VaryImage)) - {"seed"}
     remembered = {name: value for name, value in stored.items() if name in names}
     is_other = any(given.get(name, stored[name]) != stored[name] for name in ("model", "size"))
-    if is_other or stored["two_stage"]:
+    if stored.get("solver") in STOCHASTIC:  # variations take another, and go back to the noise
+        return {name: remembered[name] for name in remembered if name not in SCHEDULER_SETTINGS}
+    if is_other or stored.get("two_stage"):
         return remembered
     return remembered | {"origin": stored["seed"]}
 

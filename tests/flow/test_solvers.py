@@ -6,6 +6,7 @@ import torch
 from lumina import requests
 from lumina.errors import LuminaError
 from lumina.flow.solvers import SOLVERS, dormand_prince, find_solver, integrate
+from lumina.flow.stochastic import METHODS
 from lumina.flow.times import uniform_times
 
 FIXED = {name: solver for name, solver in SOLVERS.items() if solver.evaluations}
@@ -108,5 +109,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         find_solver("midpint")
 
 
-def test_flags_name_every_solver_of_fixed_steps():
-    assert list(FIXED) == list(requests.SOLVERS)
+def test_flags_name_every_solver():
+    assert [*SOLVERS, *METHODS] == list(requests.SOLVERS)
+    adaptive = [name for name, solver in SOLVERS.items() if solver.evaluations is None]
+    assert (adaptive, list(METHODS)) == (list(requests.ADAPTIVE), list(requests.STOCHASTIC))

@@ -65,7 +65,7 @@ def test_a_mask_is_refused():
 
 def test_fewer_and_fewer_blocks_drop_as_noise_gets_less():
     def dropping(mode, time):
-        attends = drop_in_blocks(mode, fused_attend, blocks=8, time=time)
+        attends = drop_in_blocks(mode, [fused_attend] * 8, time=time)
         return None if attends is None else [attend is not None for attend in attends]
 
     assert dropping("time-aware", 0.0) == dropping("all", 0.7) == [True] * 8

@@ -193,3 +193,10 @@ def test_what_is_saved_draws_the_same_when_loaded(name, request, tmp_path):
     assert isinstance(loaded.scheduler, FlowSolverScheduler)
     assert loaded.config.text_layer == pipeline.config.text_layer
     torch.testing.assert_close(draw(loaded), draw(pipeline))
+
+
+def test_a_pipeline_made_of_an_original_one_samples_as_that_does(original, draw):
+    made = LuminaPipeline.from_pipe(original, preset="original")
+    made.set_progress_bar_config(disable=True)
+    size = {"width": 96, "height": 96}
+    torch.testing.assert_close(draw(made, **size), draw(original, **size))

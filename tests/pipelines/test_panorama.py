@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lumina import LuminaError, LuminaPanoramaPipeline, LuminaPipeline
+from lumina.pipelines.images import Evaluations
 from lumina.pipelines.panorama import list_windows
 
 
@@ -92,3 +93,13 @@ def test_what_makes_no_sense_is_refused(panoramas, draw, arguments, says):
 def test_it_becomes_a_plain_pipeline_and_back(panoramas):
     plain = LuminaPipeline.from_pipe(panoramas)
     assert LuminaPanoramaPipeline.from_pipe(plain).transformer is panoramas.transformer
+
+
+def test_evaluations_are_those_of_all_windows(panoramas, draw):
+    draw(panoramas, width=128, height=64, overlap=0.0)
+    assert panoramas.evaluations == Evaluations(pairs=2 * 2)
+
+
+def test_a_window_of_nothing_is_refused(panoramas, draw):
+    with pytest.raises(LuminaError, match="a window of 0x0 pixels shows nothing"):
+        draw(panoramas, width=128, height=64, window=(0, 0))

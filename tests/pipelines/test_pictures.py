@@ -15,7 +15,6 @@ from lumina.pipelines.pictures import (
     pair_up,
     size_of,
     soften,
-    steps_to_skip,
     to_pil,
 )
 from lumina.types import Size
@@ -75,10 +74,10 @@ def test_a_size_that_does_not_divide_is_refused_with_the_nearest_that_does():
 
 
 @pytest.mark.parametrize(
-    ("steps", "strength", "skipped"), [(30, 0.6, 12), (10, 0.9, 1), (12, 1, 0), (12, 0.01, 11)]
+    "mask", [torch.eye(4), np.eye(4), torch.eye(4)[None], np.eye(4)[..., None]], ids=type
 )
-def test_strength_is_a_share_of_the_steps(steps, strength, skipped):
-    assert steps_to_skip(steps, strength) == skipped
+def test_a_mask_of_numbers_may_have_no_channels(mask):
+    assert torch.equal(as_mask(mask), torch.eye(4)[None, None])
 
 
 def test_latents_are_in_the_scale_of_the_network(ours):

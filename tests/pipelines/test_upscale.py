@@ -9,6 +9,7 @@ from PIL import Image
 from lumina import LuminaError, LuminaPipeline, LuminaUpscalePipeline
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.flow.solvers import SOLVERS, integrate
+from lumina.pipelines.images import Evaluations
 from lumina.pipelines.pictures import as_pixels
 from lumina.pipelines.upscale import enlarge, first_size, hold_to
 from lumina.types import Size
@@ -119,3 +120,22 @@ def test_what_makes_no_sense_is_refused(upscaler, draw, arguments, says):
 def test_it_becomes_a_plain_pipeline_and_back(upscaler):
     plain = LuminaPipeline.from_pipe(upscaler)
     assert LuminaUpscalePipeline.from_pipe(plain).transformer is upscaler.transformer
+
+
+def test_a_stop_in_the_first_stage_is_a_stop_of_both(upscaler, draw):
+    steps = []
+
+    def stop(pipeline, step, timestep, tensors):
+        steps.append(step)
+        pipeline._interrupt = True
+
+    stopped = draw(upscaler, num_inference_steps=3, callback_on_step_end=stop, **LARGE)
+    assert steps == [0]
+    assert stopped.shape[-2:] == (16, 16)
+    draw(upscaler, num_inference_steps=3, **LARGE)
+    assert upscaler.evaluations == Evaluations(pairs=3 + 2)  # the second takes a share of 0.6
+
+
+def test_a_picture_is_not_made_smaller(upscaler, draw, picture):
+    with pytest.raises(LuminaError, match="64x64"):
+        draw(upscaler, image=picture, width=48, height=48)

@@ -113,3 +113,18 @@ def test_a_sample_can_begin_at_a_later_step(ours, solver):
     for timestep in scheduler.timesteps[2 * scheduler.order :]:
         x = scheduler.step(-torch.ones_like(x), timestep, x, return_dict=False)[0]
     torch.testing.assert_close(x, start + 0.6)
+
+
+def test_averages_are_attended_to_by_the_kernel_that_was_chosen(ours, draw):
+    kept = draw(ours, context_drop="all")
+    seen = []
+    for block in ours.transformer.layers:
+        kernel = block.attn1.processor
+
+        def watch(query, key, value, *, kernel=kernel, **options):
+            seen.append(key.shape[1])
+            return kernel(query, key, value, **options)
+
+        block.attn1.processor = watch
+    assert torch.equal(draw(ours, context_drop="all"), kept)
+    assert set(seen) == {4}  # of 16 tokens

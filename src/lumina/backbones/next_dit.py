@@ -38,7 +38,7 @@ from lumina.nn.layers import (
     unpatchify,
 )
 from lumina.nn.moe import MixtureOfExperts
-from lumina.nn.rope import crop_rope_table, grid_positions, rope_table
+from lumina.nn.rope import channels_of_axes, crop_rope_table, grid_positions, rope_table
 
 ROUTINGS = {None: (None,), "time": ("time",), "space": ("space",), "both": ("time", "space")}
 """What the router of each feed-forward network of a block reads, if there is a router."""
@@ -197,7 +197,7 @@ class NextDiT(FlowTransformer):
         self.patch_size = patch_size
         self.out_channels = in_channels * 2 if learn_sigma else in_channels
         self.head_dim = hidden_size // num_attention_heads
-        self.rope_axes = _check_axes(rope_axes, head_width=self.head_dim)
+        self.rope_axes = channels_of_axes(rope_axes, head_width=self.head_dim)
         self.rope_theta = rope_theta
         self.gradient_checkpointing = False
         condition_width = min(hidden_size, 1024)
@@ -389,16 +389,3 @@ def _feed(
         return network(normed)
     route = normed if reads == "space" else context.spread(context.time.unsqueeze(1))
     return network(normed, route, context.balance)
-
-
-def _check_axes(axes: Sequence[int] | None, *, head_width: int) -> tuple[int, ...]:
-    if axes is None and head_width % 4 == 0:
-        return (0, head_width // 2, head_width // 2)
-    if axes is None:
-        raise ValueError(f"rows and columns need a head width divisible by 4, got {head_width}")
-    if len(axes) != 3 or sum(axes) != head_width or any(count % 2 for count in axes):
-        raise ValueError(
-            f"rope_axes must be 3 even numbers that add up to the head width {head_width}, "
-            f"got {tuple(axes)}"
-        )
-    return tuple(axes)

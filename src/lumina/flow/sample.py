@@ -1,11 +1,15 @@
 """The steps of a sampler, as diffusers' schedulers count and take them."""
 
 import inspect
+import math
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
+
+from lumina.requests import check_steps
 
 
 @runtime_checkable
@@ -54,6 +58,7 @@ def begin_steps(
         The timesteps that the scheduler's `step` expects, in order.
 
     Raises:
+        LuminaError: If the solver of the scheduler needs more steps than are left.
         ValueError: If `steps` is not above 0, or the scheduler takes no `sigmas`.
     """
     options: dict[str, Any] = {"device": device}
@@ -73,11 +78,15 @@ def begin_steps(
         options["mu"] = dynamic_shift(scheduler.config, tokens)
     scheduler.set_timesteps(**options)
     # Else a scheduler looks its first step up on the device, and waits for the answer.
-    begin = skip * getattr(scheduler, "order", 1)
+    order = getattr(scheduler, "order", 1)
+    begin = skip * order
     set_begin_index = getattr(scheduler, "set_begin_index", None)
     if set_begin_index is not None:
         set_begin_index(begin)
-    return scheduler.timesteps[begin:]
+    timesteps = scheduler.timesteps[begin:]
+    # Some take fewer timesteps in their last step.
+    check_steps(scheduler.config.get("solver"), math.ceil(len(timesteps) / order))
+    return timesteps
 
 
 def dynamic_shift(config: dict[str, Any], tokens: int) -> float:
@@ -101,6 +110,34 @@ def step_options(
     return {name: value for name, value in options.items() if name in known}
 
 
-def flow_times(scheduler: Scheduler, timesteps: Num[Tensor, " s"]) -> Float[Tensor, " s"]:
+def begin_sample(
+    scheduler: Scheduler,
+    x: Float[Tensor, "b *grid"],
+    generator: torch.Generator | list[torch.Generator] | None,
+) -> Float[Tensor, "b *grid"]:
+    """Where the first velocity is needed: at the sample, or with noise added to it."""
+    begin = getattr(scheduler, "begin_sample", None)
+    return x if begin is None else begin(x, generator)
+
+
+def flow_times(scheduler: Scheduler, timesteps: Num[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """Turn a scheduler's timesteps, which count noise, into times from noise at 0 to data at 1."""
     return 1 - timesteps / scheduler.config.num_train_timesteps
+
+
+def asked_times(
+    scheduler: Scheduler, timesteps: Num[Tensor, " s"]
+) -> Iterator[tuple[Num[Tensor, ""], float]]:
+    """Where velocities are needed, one after the other: timesteps, each with its time.
+
+    Args:
+        scheduler: Takes a step with each of them before the next one is asked for.
+        timesteps: What `begin_steps` gave.
+    """
+    if not getattr(scheduler, "is_adaptive", False):
+        # All at once, since a device would be waited for at each.
+        yield from zip(timesteps, flow_times(scheduler, timesteps).tolist(), strict=True)
+        return
+    following: Any = scheduler
+    while (timestep := following.next_timestep) is not None:
+        yield timestep, flow_times(scheduler, timestep).item()

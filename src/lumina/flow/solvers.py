@@ -21,8 +21,8 @@ class Ask(NamedTuple):
 
     x: Float[Tensor, "b *grid"]
     time: Float[Tensor, ""]
-    is_stop: bool
-    """Whether this is one of the times to stop at, and not a point between two."""
+    stop: Float[Tensor, "b *grid"] | None = None
+    """The sample, at one of the times to stop at. None between two of them."""
 
 
 class Answer(NamedTuple):
@@ -71,7 +71,7 @@ class Tableau(NamedTuple):
             slopes: list[Tensor] = []
             for node, row in zip(self.nodes, self.rows, strict=True):
                 point = _sum(x, slopes, row, step)
-                answer = yield Ask(point, start + node * step, is_stop=not slopes)
+                answer = yield Ask(point, start + node * step, None if slopes else x)
                 if not slopes and answer.moved is not None:
                     x = answer.moved
                 slopes.append(answer.velocity)
@@ -84,7 +84,7 @@ def adams_bashforth(x: Float[Tensor, "b *grid"], times: Float[Tensor, " points"]
     before: tuple[Tensor, Tensor] | None = None  # the last step, and the velocity it began with
     for start, end in zip(times[:-1], times[1:], strict=True):
         step = end - start
-        answer = yield Ask(x, start, is_stop=True)
+        answer = yield Ask(x, start, x)
         if answer.moved is not None:  # what was there before says nothing about there
             x, before = answer.moved, None
         slope = answer.velocity
@@ -106,7 +106,7 @@ def dpm_solver(x: Float[Tensor, "b *grid"], times: Float[Tensor, " points"]) -> 
     """
     before: tuple[Tensor, Tensor] | None = None  # the last step, and the data expected at its start
     for start, end in zip(times[:-1], times[1:], strict=True):
-        answer = yield Ask(x, start, is_stop=True)
+        answer = yield Ask(x, start, x)
         if answer.moved is not None:
             x, before = answer.moved, None
         data = x + (1 - start) * answer.velocity
@@ -130,7 +130,7 @@ def unipc(x: Float[Tensor, "b *grid"], times: Float[Tensor, " points"]) -> Steps
     history: list[tuple[Tensor, Tensor]] = []  # the logarithm of the ratio, and the data there
     start_x = x
     for index, (start, end) in enumerate(zip(times[:-1], times[1:], strict=True)):
-        answer = yield Ask(x, start, is_stop=True)
+        answer = yield Ask(x, start, x)
         if answer.moved is not None:
             x, history = answer.moved, []
         data = x + (1 - start) * answer.velocity
@@ -164,7 +164,7 @@ def dormand_prince(*, relative: float = 1e-3, absolute: float = 1e-6) -> Solver:
         size = None
         for start, stop in zip(times[:-1], times[1:], strict=True):
             time = start
-            answer = yield Ask(x, time, is_stop=True)
+            answer = yield Ask(x, time, x)
             x = x if answer.moved is None else answer.moved
             slope = answer.velocity
             size = (stop - start) / 10 if size is None else size
@@ -174,7 +174,7 @@ def dormand_prince(*, relative: float = 1e-3, absolute: float = 1e-6) -> Solver:
                 slopes = [slope]
                 for node, row in zip(_DOPRI.nodes[1:], _DOPRI.rows[1:], strict=True):
                     point = _sum(x, slopes, row, step)
-                    slopes.append((yield Ask(point, time + node * step, is_stop=False)).velocity)
+                    slopes.append((yield Ask(point, time + node * step)).velocity)
                 error = _sum(torch.zeros_like(x), slopes, _DOPRI_ERROR, step)
                 end = _sum(x, slopes, _DOPRI.weights, step)
                 allowed = absolute + relative * torch.maximum(x.abs(), end.abs())
@@ -229,7 +229,7 @@ SOLVERS = {
     "unipc": Solver(3, 1, unipc),
     "dopri5": dormand_prince(),
 }
-"""Solvers by name."""
+"""Solvers by name. Those that add noise are made by `lumina.flow.stochastic`."""
 
 
 def find_solver(name: str) -> Solver:
@@ -249,7 +249,7 @@ def integrate(
     times: Float[Tensor, " points"],
     *,
     solver: Solver,
-) -> Float[Tensor, "points b *grid"]:
+) -> Float[Tensor, "stops b *grid"]:
     """Follow a velocity through all times.
 
     Args:
@@ -259,14 +259,15 @@ def integrate(
         solver: How to get from each to the next.
 
     Returns:
-        The point at each time. Solvers that mend a step afterwards show it before that.
+        The point at each time. Solvers that mend a step afterwards show it before that, and those
+        that stay where they are in the last step have one point less.
     """
     points = []
     steps = solver.follow(x, times)
     ask = next(steps)
     while True:
-        if ask.is_stop:
-            points.append(ask.x)
+        if ask.stop is not None:
+            points.append(ask.stop)
         try:
             ask = steps.send(Answer(velocity(ask.x, ask.time)))
         except StopIteration as end:

@@ -9,11 +9,14 @@ from torch import Tensor
 
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.flow.path import LINEAR, Path
-from lumina.types import Velocity
+from lumina.flow.solvers import Ask, Solver, Steps
+from lumina.requests import DIFFUSIONS, LAST_STEPS
 
-DIFFUSIONS = ("constant", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing")
-METHODS = ("euler", "heun")
-LAST_STEPS = (None, "mean", "tweedie", "euler")
+METHODS = {"sde": "euler", "sde-heun": "heun"}
+"""Methods of `stochastic` by the names of their solvers."""
+
+Draw = Callable[[Tensor], Tensor]
+"""Standard normal noise of the shape of a sample."""
 
 
 def diffusion_at(
@@ -48,81 +51,84 @@ def diffusion_at(
     raise UnknownNameError.among(DIFFUSIONS, form, kind="diffusion")
 
 
-def integrate_with_noise(
-    velocity: Velocity,
-    x: Float[Tensor, "b *grid"],
-    times: Float[Tensor, " points"],
+def stochastic(
+    draw: Draw,
     *,
-    draw: Callable[[int], Tensor],
     form: str = "sigma",
     norm: float = 1.0,
     path: Path = LINEAR,
     method: str = "euler",
-    last_step: str | None = "mean",
-) -> Float[Tensor, "points b *grid"]:
+    last_step: str = "mean",
+) -> Solver:
     """Follow a velocity with noise added, and with as much of the score as that noise asks for.
 
+    The last of the steps adds no noise. Times at which the score or the diffusion has a pole (pure
+    noise and data, depending on `form`) have to be left out, but for the last one, data: see
+    `lumina.flow.times.interval`.
+
     Args:
-        velocity: Direction at a point and a time.
-        x: Where to start.
-        times: Equal steps. Those at which the score or the diffusion has a pole (pure noise and
-            data, depending on `form`) have to be left out; see `lumina.flow.times.interval`.
-        draw: Standard normal noise of a step, by its number.
+        draw: Gives the noise of each step but the last.
         form: How much noise, as in `diffusion_at`.
         norm: Scales it.
         path: The path that the velocity is of.
         method: "euler" (Euler-Maruyama) or "heun".
-        last_step: How to get from the last time to 1 without noise: along the drift ("mean"), to
-            the expected data ("tweedie"), along the velocity ("euler"), or None, which stays.
-
-    Returns:
-        The point after each step, and after the last step to 1.
+        last_step: How to take the last step: along the drift ("mean"), to the expected data
+            ("tweedie"), along the velocity ("euler"), or "none", which stays.
 
     Raises:
         UnknownNameError: If there is no such form, method or last step.
-        LuminaError: If a time lies on a pole.
+        LuminaError: Once it follows, if a time lies on a pole.
 
     Source:
         SiT, arXiv:2401.08740, section 2.3; `transport/integrators.py` of the original code.
     """
-    if method not in METHODS:
-        raise UnknownNameError.among(METHODS, method, kind="method")
-    if last_step not in LAST_STEPS:
-        raise UnknownNameError.among(map(str, LAST_STEPS), str(last_step), kind="last step")
-    noises = diffusion_at(times, form, path=path, norm=norm)
-    _check_poles(times, noises, form)
+    for kind, known, name in (
+        ("diffusion", DIFFUSIONS, form),
+        ("method", METHODS.values(), method),
+        ("last step", LAST_STEPS, last_step),
+    ):
+        if name not in known:
+            raise UnknownNameError.among(known, name, kind=kind)
 
-    def drift(x: Tensor, t: Tensor) -> Tensor:
-        flow = velocity(x, t)
-        return flow + diffusion_at(t, form, path=path, norm=norm) * path.to_score(flow, x, t)
+    def drift(velocity: Tensor, x: Tensor, time: Tensor) -> Tensor:
+        amount = diffusion_at(time, form, path=path, norm=norm)
+        return velocity + amount * path.to_score(velocity, x, time)
 
-    points = []
-    for index, (start, end) in enumerate(zip(times[:-1], times[1:], strict=True)):
-        step = end - start
-        kick = (2 * noises[index] * step).sqrt() * draw(index)
-        if method == "euler":
-            x = x + step * drift(x, start) + kick
-        else:
-            x = x + kick
-            slope = drift(x, start)
-            x = x + step / 2 * (slope + drift(x + step * slope, end))
-        points.append(x)
-    return torch.stack([*points, _finish(x, times[-1], drift, velocity, path, last_step)])
+    def follow(x: Float[Tensor, "b *grid"], times: Float[Tensor, " points"]) -> Steps:
+        amounts = diffusion_at(times[:-1], form, path=path, norm=norm)
+        _check_poles(times[:-1], amounts, form)
+        noisy = zip(times[:-2], times[1:-1], amounts[:-1], strict=True)
+        for start, end, amount in noisy:
+            step = end - start
+            kick = (2 * amount * step).sqrt() * draw(x)
+            point = x + kick if method == "heun" else x
+            answer = yield Ask(point, start, x)
+            point = point if answer.moved is None else answer.moved
+            slope = drift(answer.velocity, point, start)
+            if method == "euler":
+                x = point + step * slope + kick
+                continue
+            ahead = point + step * slope
+            answer = yield Ask(ahead, end)
+            x = point + step / 2 * (slope + drift(answer.velocity, ahead, end))
+        if last_step == "none":
+            return x
+        time = times[-2]
+        answer = yield Ask(x, time, x)
+        x = x if answer.moved is None else answer.moved
+        if last_step == "tweedie":
+            alpha, sigma = path.alpha(time), path.sigma(time)
+            score = path.to_score(answer.velocity, x, time)
+            return x / alpha + sigma.square() / alpha * score
+        is_mean = last_step == "mean"
+        slope = drift(answer.velocity, x, time) if is_mean else answer.velocity
+        return x + (times[-1] - time) * slope
+
+    return Solver(1, 2 if method == "heun" else 1, follow)
 
 
-def _finish(
-    x: Tensor, time: Tensor, drift: Velocity, velocity: Velocity, path: Path, last_step: str | None
-) -> Tensor:
-    if last_step is None:
-        return x
-    if last_step == "tweedie":
-        alpha, sigma = path.alpha(time), path.sigma(time)
-        return x / alpha + sigma.square() / alpha * path.to_score(velocity(x, time), x, time)
-    return x + (1 - time) * (drift if last_step == "mean" else velocity)(x, time)
-
-
-def _check_poles(times: Tensor, noises: Tensor, form: str) -> None:
-    is_pole = ~noises.isfinite() | ((times >= 1) & (noises != 0))
+def _check_poles(times: Tensor, amounts: Tensor, form: str) -> None:
+    is_pole = ~amounts.isfinite() | ((times >= 1) & (amounts != 0))
     if is_pole.any():
         time = times[is_pole][0].item()
         raise LuminaError(

@@ -76,15 +76,14 @@ def pool_positions(
 
 
 def drop_in_blocks(
-    mode: str, attend: Attend, *, blocks: int, time: float
+    mode: str, attends: Sequence[Attend], *, time: float
 ) -> Sequence[Attend | None] | None:
     """Attention of each block: with fewer keys and values in some of them.
 
     Args:
         mode: "none"; "all" blocks; or "time-aware": from all at noise to none at data, where the
             last blocks go on the longest.
-        attend: What attends to fewer of them.
-        blocks: How many blocks there are.
+        attends: For each block, what attends to fewer of them.
         time: Between 0 (noise) and 1 (data).
 
     Raises:
@@ -98,5 +97,5 @@ def drop_in_blocks(
         raise UnknownNameError.among(CONTEXT_DROPS, mode, kind="context drop")
     if mode == "none":
         return None
-    first = 0.0 if mode == "all" else time * blocks
-    return [attend if number >= first else None for number in range(blocks)]
+    first = 0.0 if mode == "all" else time * len(attends)
+    return [attend if number >= first else None for number, attend in enumerate(attends)]

@@ -1,5 +1,7 @@
 """Rotary positions on grids of frames, rows and columns."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -118,3 +120,26 @@ def _rotate_parts(
     even, odd = pairs.unbind(-1)
     cos, sin = rope.unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+
+
+def channels_of_axes(axes: Sequence[int] | None, *, head_width: int) -> tuple[int, ...]:
+    """Channels of a head that are turned by frame, row and column.
+
+    Args:
+        axes: Even numbers that add up to the width of a head. None: rows and columns have half of
+            it each.
+        head_width: Channels of a head.
+
+    Raises:
+        ValueError: If they do not add up, or the width cannot be halved so.
+    """
+    if axes is None and head_width % 4 == 0:
+        return (0, head_width // 2, head_width // 2)
+    if axes is None:
+        raise ValueError(f"rows and columns need a head width divisible by 4, got {head_width}")
+    if len(axes) != 3 or sum(axes) != head_width or any(count % 2 for count in axes):
+        raise ValueError(
+            f"rope_axes must be 3 even numbers that add up to the head width {head_width}, "
+            f"got {tuple(axes)}"
+        )
+    return tuple(axes)

@@ -1,6 +1,7 @@
 """Visual anagrams: one picture that shows another thing when it is turned."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,12 +15,14 @@ from lumina.pipelines.pictures import (
     check_strength,
     encode_pixels,
     in_float32,
+    refuse_noise,
     refuse_step_cache,
 )
 from lumina.pipelines.sampling import Sampling
 from lumina.pipelines.text import TextPipeline
 from lumina.pipelines.upscale import check_hold, enlarge, first_size, hold_to
 from lumina.pipelines.views import View, check_view, find_view
+from lumina.requests import STRENGTH
 from lumina.types import Size, Velocity, VelocityAt
 
 THROUGH = ("pixels", "latents")
@@ -49,7 +52,7 @@ class LuminaAnagramPipeline(TextPipeline):
         height: int | None = None,
         through: str = "pixels",
         two_stage: bool = False,
-        strength: float = 0.6,
+        strength: float = STRENGTH,
         hold: float = 1.0,
         num_images_per_prompt: int = 1,
         generator: Source = None,
@@ -81,7 +84,8 @@ class LuminaAnagramPipeline(TextPipeline):
 
         Raises:
             LuminaError: If there are no views, one does not exist or does not fit the size, an
-                argument is out of range, or a step cache is enabled.
+                argument is out of range, the solver adds noise or cannot take the steps that the
+                strength leaves, or a step cache is enabled.
             ValueError: If the size does not fit the model.
         """
         settings = self._settings(sampling)
@@ -92,14 +96,17 @@ class LuminaAnagramPipeline(TextPipeline):
         group = ViewGroup([find_view(name) for name, _ in views], through)
         group.check({size, first}, scale=self.vae_scale_factor)
         refuse_step_cache(self.transformer, "an anagram")
+        refuse_noise(self.scheduler, "an anagram")
+        if two_stage:  # refuses what the second stage cannot do
+            self._begin_late(settings.num_inference_steps, size, settings.sigmas, strength)
         prompts = [prompt for _, prompt in views for _ in range(num_images_per_prompt)]
         pixels = self._draw(prompts, first, settings, group, generator, latents)
         if two_stage:
             guide = Guide(enlarge(pixels, size), strength, hold)
-            pixels = self._draw(prompts, size, settings, group, generator, guide=guide)
-        if output_type == "latent":
-            return self._hand_over(encode_pixels(self.vae, pixels), return_dict=return_dict)
-        return self._finish_pixels(pixels, output_type=output_type, return_dict=return_dict)
+            pixels = guide.pixels
+            if not self.interrupt:
+                pixels = self._draw(prompts, size, settings, group, generator, guide=guide)
+        return self._finish_picture(pixels, output_type, return_dict=return_dict)
 
     def _draw(
         self,
@@ -114,6 +121,7 @@ class LuminaAnagramPipeline(TextPipeline):
     ) -> Float[Tensor, "b 3 height width"]:
         """Follow the flows of all views side by side, each with a state of its own."""
         velocity = self._encode_for(prompts, size, settings)
+        velocity = replace(velocity, views=len(group.views))
         velocity_at = in_float32(velocity.at, self.transformer.dtype)
         device = self._execution_device
         noise = self.prepare_latents(

@@ -94,7 +94,7 @@ class LuminaClassPipeline(ImagePipeline):
         width = width or self.default_image_size
         checks.size(width, height)
         self._guidance, self._guidance_scale = Guidance(channels=GUIDED_CHANNELS), guidance_scale
-        self._interrupt = False
+        self._begin_call()
         device = self._execution_device
         labels = self._labels(class_labels, num_images_per_class).to(device)
         pictures = len(labels)
@@ -115,13 +115,17 @@ class LuminaClassPipeline(ImagePipeline):
         if self.do_classifier_free_guidance:
             velocity = guide(velocity, self.guidance)
 
+        def at(time: float) -> Velocity:
+            self._count(guided=self.do_classifier_free_guidance)
+            return velocity
+
         def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:
             if callback_on_step_end is None:
                 return x
             changed = callback_on_step_end(self, index, timestep, {"latents": x}) or {}
             return changed.get("latents", x)
 
-        x = self._follow(x, timesteps, lambda time: velocity, generator, after_step)
+        x = self._follow(x, timesteps, at, generator, after_step)
         images = x
         if output_type != "latent":
             images = self._postprocess(self._decode(x), output_type)

@@ -24,6 +24,7 @@ from lumina.pipelines.pictures import (
     as_pixels,
     encode_pixels,
     in_float32,
+    refuse_noise,
     refuse_step_cache,
     size_of,
 )
@@ -98,7 +99,8 @@ class LuminaComposePipeline(TextPipeline):
 
         Raises:
             LuminaError: If there are no regions, one of them does not lie in the picture or is
-                hidden by others, a setting is out of range, or a step cache is enabled.
+                hidden by others, a setting is out of range, the solver adds noise, or a step
+                cache is enabled.
             ValueError: If a size does not fit the model.
 
         Source:
@@ -110,6 +112,7 @@ class LuminaComposePipeline(TextPipeline):
         _check(settings, border=border, windows_until=windows_until)
         checks.size(*size)
         refuse_step_cache(self.transformer, "a composition")
+        refuse_noise(self.scheduler, "a composition")
         covered = cover_all(regions, size)
         parts = part_picture(covered, border=border)
         if not prompt and background is None:

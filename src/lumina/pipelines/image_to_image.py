@@ -18,6 +18,7 @@ from lumina.pipelines.pictures import (
     pair_up,
 )
 from lumina.pipelines.text import TextPipeline
+from lumina.requests import STRENGTH
 
 
 class LuminaImg2ImgPipeline(TextPipeline):
@@ -28,7 +29,7 @@ class LuminaImg2ImgPipeline(TextPipeline):
         self,
         prompt: str | list[str],
         image: Pictures,
-        strength: float = 0.6,
+        strength: float = STRENGTH,
         *,
         width: int | None = None,
         height: int | None = None,
@@ -56,8 +57,9 @@ class LuminaImg2ImgPipeline(TextPipeline):
             sampling: All other settings, which are the fields of `Sampling`.
 
         Raises:
-            LuminaError: If the strength does not lie in (0, 1], a side is no multiple of 16, or
-                prompts and pictures are not equally many.
+            LuminaError: If the strength does not lie in (0, 1], a side is no multiple of 16,
+                prompts and pictures are not equally many, or the solver cannot take the steps that
+                the strength leaves.
 
         Source:
             SDEdit, arXiv:2108.01073, on the path of the flow, as in the high-resolution editing

@@ -16,18 +16,30 @@ from torch import Tensor
 
 from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.flow.guidance import Guidance
-from lumina.flow.sample import begin_steps, flow_times, step_options
-from lumina.pipelines.pictures import as_precise, steps_to_skip
+from lumina.flow.sample import asked_times, begin_sample, begin_steps, flow_times, step_options
+from lumina.pipelines.pictures import as_precise, refuse_step_cache
 from lumina.pipelines.tiling import disable_tiling, enable_tiling
-from lumina.requests import SIZE_MULTIPLE
+from lumina.requests import SIZE_MULTIPLE, steps_left
 from lumina.types import Size, VelocityAt
 
 
 class Evaluations(NamedTuple):
     """How often a network was asked: for pairs with and without the prompt, and for one alone."""
 
-    pairs: int
-    singles: int
+    pairs: int = 0
+    singles: int = 0
+
+    @property
+    def passes(self) -> int:
+        """How many passes through the network that is."""
+        return 2 * self.pairs + self.singles
+
+    def __str__(self) -> str:
+        """Pairs, those alone, and passes in all."""
+        parts = [f"{self.pairs} pairs"] if self.pairs else []
+        parts += [f"{self.singles} alone"] if self.pairs and self.singles else []
+        passes = f"{self.passes} passes through the network for each picture"
+        return ", ".join([" and ".join(parts), passes] if parts else [passes])
 
 
 class ImagePipeline(DiffusionPipeline):
@@ -62,9 +74,9 @@ class ImagePipeline(DiffusionPipeline):
             128 if transformer is None else transformer.config["sample_size"]
         )
         self.default_image_size = self.default_sample_size * self.vae_scale_factor
-        self._interrupt = False
         self._current_timestep = None
-        self._evaluations = Evaluations(0, 0)
+        self._expected_data: Tensor | None = None
+        self._begin_call()
 
     @property
     def guidance_scale(self) -> float | Tensor:
@@ -83,8 +95,16 @@ class ImagePipeline(DiffusionPipeline):
 
     @property
     def evaluations(self) -> Evaluations:
-        """How often the network was asked for the latest sample, all its pictures at once."""
+        """How often the network was asked for each picture of the latest call.
+
+        Windows, views and the way back to noise count like all others.
+        """
         return self._evaluations
+
+    @property
+    def expected_data(self) -> Float[Tensor, "b c rows cols"] | None:
+        """Latents that the latest velocity leads to, for callbacks to look at."""
+        return self._expected_data
 
     @property
     def num_timesteps(self) -> int:
@@ -174,6 +194,16 @@ class ImagePipeline(DiffusionPipeline):
             )
         return latents.to(device, dtype)
 
+    def _begin_call(self) -> None:
+        """Forget what the call before left: that it was stopped, and what it cost."""
+        self._interrupt = False
+        self._evaluations = Evaluations()
+
+    def _count(self, *, guided: bool, times: int = 1) -> None:
+        """Add to what this call costs."""
+        pairs, singles = self._evaluations
+        self._evaluations = Evaluations(pairs + guided * times, singles + (not guided) * times)
+
     def _follow(
         self,
         x: Float[Tensor, "b c rows cols"],
@@ -191,25 +221,27 @@ class ImagePipeline(DiffusionPipeline):
             generator: For schedulers that add noise.
             after_step: Takes the index, the timestep and the latents, and returns latents.
         """
-        times = flow_times(self.scheduler, timesteps)
-        known_times = times.tolist()
         options = step_options(self.scheduler, generator)
-        pairs = 0
+        is_adaptive = getattr(self.scheduler, "is_adaptive", False)
+        if is_adaptive:
+            refuse_step_cache(self.transformer, "a solver that chooses its steps")
+        x = begin_sample(self.scheduler, x, generator)
         with self.progress_bar(total=len(timesteps)) as progress_bar:
-            for index, timestep in enumerate(timesteps):
+            if is_adaptive:
+                progress_bar.total = None  # nobody knows
+            for index, (timestep, known) in enumerate(asked_times(self.scheduler, timesteps)):
                 if self.interrupt:
                     break
                 self._current_timestep = timestep
-                is_guided = self.guidance.is_on_at(known_times[index])
-                pairs += is_guided
-                self._evaluations = Evaluations(pairs, index + 1 - pairs)
+                time = flow_times(self.scheduler, timestep)
                 with self.transformer.step_context(
                     index,
                     steps=len(timesteps),
-                    time=times[index],
-                    samples=len(x) * (1 + is_guided),
+                    time=time,
+                    samples=len(x) * (1 + self.guidance.is_on_at(known)),
                 ):
-                    toward_data = velocity_at(known_times[index])(x, times[index])
+                    toward_data = velocity_at(known)(x, time)
+                self._expected_data = x + (1 - time) * toward_data
                 # A scheduler follows the velocity toward noise.
                 x = self.scheduler.step(
                     -toward_data,
@@ -220,7 +252,7 @@ class ImagePipeline(DiffusionPipeline):
                 )[0].to(x.dtype)
                 progress_bar.update()
                 x = after_step(index, timestep, x)
-        self._current_timestep = None
+        self._current_timestep = self._expected_data = None
         return x
 
     def _begin(
@@ -244,12 +276,16 @@ class ImagePipeline(DiffusionPipeline):
     def _begin_late(
         self, steps: int, size: Size, sigmas: list[float] | None, strength: float
     ) -> Num[Tensor, " s"]:
-        """Make the scheduler ready for the last steps of a sample, a share of all of them."""
+        """Make the scheduler ready for the last steps of a sample, a share of all of them.
+
+        Raises:
+            LuminaError: If its solver needs more than that leaves.
+        """
         device = self._execution_device
         all_steps = self._begin(steps, *size, device, sigmas)
         # Diffusers' Heun takes one timestep less in its last step.
         count = math.ceil(len(all_steps) / getattr(self.scheduler, "order", 1))
-        skip = steps_to_skip(count, strength)
+        skip = count - steps_left(count, strength)
         return self._begin(steps, *size, device, sigmas, skip=skip)
 
     def _postprocess(

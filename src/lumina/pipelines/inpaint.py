@@ -21,6 +21,7 @@ from lumina.pipelines.pictures import (
     fill_hole,
     in_float32,
     pair_up,
+    refuse_noise,
     size_of,
     soften,
 )
@@ -87,10 +88,12 @@ class LuminaInpaintPipeline(TextPipeline):
 
         Raises:
             LuminaError: If pictures and masks differ in size or number, nothing of a mask is
-                white, or the whole picture is looked at and a side is no multiple of 16.
+                white, the whole picture is looked at and a side is no multiple of 16, or the
+                solver adds noise.
         """
         if border < 0:
             raise LuminaError(f"the border is {border} pixels", hint="allowed: 0 and above")
+        refuse_noise(self.scheduler, "inpainting")
         settings = self._settings(sampling)
         prompts, (pictures, masks) = pair_up(prompt, image=image, mask_image=mask_image)
         whole = _common_size([*pictures, *masks])

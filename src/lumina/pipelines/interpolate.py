@@ -11,10 +11,17 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from lumina.errors import LuminaError
-from lumina.pipelines.pictures import Picture, as_pixels, encode_pixels, in_float32
+from lumina.pipelines.pictures import (
+    Picture,
+    as_pixels,
+    encode_pixels,
+    in_float32,
+    refuse_noise,
+)
 from lumina.pipelines.rewrite import LuminaRewritePipeline
+from lumina.pipelines.sampling import Sampling
 from lumina.pipelines.text import TextPipeline
-from lumina.pipelines.velocity import Condition, TextVelocity
+from lumina.pipelines.velocity import Condition, TextVelocity, as_guidance_scale
 from lumina.types import Size
 
 Source = torch.Generator | list[torch.Generator] | None
@@ -67,9 +74,10 @@ class LuminaInterpolationPipeline(TextPipeline):
 
         Raises:
             LuminaError: If there are fewer than two frames or stops, prompts and generators differ
-                in number, or the amount is out of range.
+                in number, the amount is out of range, or the solver adds noise.
             ValueError: If the size does not fit the model.
         """
+        refuse_noise(self.scheduler, "an interpolation")
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         sources = generators if isinstance(generators, list) else [generators]
         stops = _count_stops(len(texts), len(sources))
@@ -112,7 +120,8 @@ class LuminaInterpolationPipeline(TextPipeline):
             prompt: What the picture shows, or something else.
             image: Any picture. Its noise is found by following the flow back.
             origin: The generator that made the picture, in its state from before, instead.
-            amount: From 0, for the picture itself, to 1, for any picture of the prompt.
+            amount: From 0, for the picture itself, to 1, for any picture of the prompt. At 0, of
+                an `image` no guidance is allowed, since none is on the way to its noise.
             images: How many pictures to make.
             generator: The source of the other noise, or a list with one for each picture.
             width: Pixels, a multiple of 16. None or 0 is the size that the model was trained at.
@@ -124,18 +133,22 @@ class LuminaInterpolationPipeline(TextPipeline):
 
         Raises:
             LuminaError: If there is not one of `image` and `origin`, the amount is out of range,
-                or there are no pictures to make.
+                there are no pictures to make, or the solver adds noise.
             ValueError: If the size does not fit the model.
         """
         _check_variations(image, origin, amount=amount, images=images)
+        refuse_noise(self.scheduler, "a variation")
         size = self._size(width, height)
         settings = self._settings(sampling)
+        if image is not None and amount == 0:
+            _refuse_guidance(settings, images)
         if image is None:
             start = self._draw_noise(1, size, origin)
         else:
             pixels = as_pixels([image], size)
             inverter = LuminaRewritePipeline.from_pipe(self)
             start = inverter.invert(encode_pixels(self.vae, pixels), prompt, **sampling)
+            self._evaluations = inverter.evaluations
         fresh = self._draw_noise(images, size, generator)
         noise = slerp(start.expand_as(fresh), fresh, amount)
         velocity = self._encode_for([prompt] * images, size, settings)
@@ -274,6 +287,17 @@ def _count_stops(prompts: int, sources: int) -> int:
             hint="give as many of both, or one of either",
         )
     return stops
+
+
+def _refuse_guidance(settings: Sampling, images: int) -> None:
+    """Refuse to lead a picture away from itself, where nothing else changes it."""
+    scale = as_guidance_scale(settings.guidance_scale, images)
+    if replace(settings.guidance, scale=scale).is_on:
+        raise LuminaError(
+            "amount is 0, and guidance, which is not on the way to the noise of a picture, would"
+            " make another one",
+            hint="use guidance_scale=1, which gives the picture back, or an amount above 0",
+        )
 
 
 def _check_variations(

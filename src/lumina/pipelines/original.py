@@ -5,7 +5,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, ImagePipelineOutput
+from diffusers import AutoencoderKL
 from diffusers.schedulers import SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,7 +14,6 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.flow.scheduler import FlowSolverScheduler
-from lumina.pipelines.sampling import USUAL
 from lumina.pipelines.text_to_image import LuminaPipeline
 
 SHIFT = 4.0
@@ -81,10 +80,6 @@ class OriginalLuminaPipeline(LuminaPipeline):
         if saved_by not in (OriginalLuminaPipeline.__name__, LuminaFlagPipeline.__name__):
             kwargs.setdefault("scheduler", make_scheduler())
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> ImagePipelineOutput | tuple:
-        """Make pictures. The arguments are those of `LuminaPipeline`."""
-        return super().__call__(*args, **{**USUAL[self.config["preset"]], **kwargs})
 
 
 class LuminaFlagPipeline(OriginalLuminaPipeline):

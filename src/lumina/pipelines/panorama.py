@@ -14,6 +14,7 @@ from lumina.errors import LuminaError, UnknownNameError
 from lumina.pipelines import checks
 from lumina.pipelines.pictures import in_float32, refuse_step_cache
 from lumina.pipelines.text import TextPipeline
+from lumina.requests import SIZE_MULTIPLE
 from lumina.types import Size, Velocity, VelocityAt
 
 WRAPS = ("none", "x", "both")
@@ -59,8 +60,8 @@ class LuminaPanoramaPipeline(TextPipeline):
 
         Raises:
             UnknownNameError: If `wraps` is none of these.
-            LuminaError: If the overlap is out of range, the window is larger than the canvas, or
-                a step cache is enabled.
+            LuminaError: If the overlap is out of range, the window is empty or larger than the
+                canvas, or a step cache is enabled.
             ValueError: If a size does not fit the model.
         """
         canvas, side = Size(width, height), self.default_image_size
@@ -202,6 +203,11 @@ def _check(canvas: Size, window: Size, *, overlap: float, wraps: str) -> None:
     if wraps != "none" and overlap == 0:
         raise LuminaError(
             "edges cannot meet where windows do not overlap", hint="use an overlap above 0"
+        )
+    if min(window) < SIZE_MULTIPLE:
+        raise LuminaError(
+            f"a window of {window.width}x{window.height} pixels shows nothing",
+            hint=f"allowed: multiples of {SIZE_MULTIPLE}",
         )
     if window.width > canvas.width or window.height > canvas.height:
         raise LuminaError(

@@ -1,6 +1,5 @@
 """Pictures and masks that come in: brought to a size, turned into latents, and put back."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -105,6 +104,8 @@ def as_mask(mask: Picture) -> Float[Tensor, "1 1 height width"]:
         LuminaError: If nothing is white.
     """
     gray = _on_black(mask) if isinstance(mask, Image.Image) else mask
+    if not isinstance(gray, Image.Image) and gray.ndim == 2:
+        gray = gray[None] if isinstance(gray, Tensor) else gray[..., None]
     values = VaeImageProcessor(vae_scale_factor=1, do_normalize=False).preprocess(gray)
     white = (values.mean(1, keepdim=True) >= WHITE).float()
     if not white.any():
@@ -170,16 +171,6 @@ def check_strength(strength: float) -> None:
         )
 
 
-def steps_to_skip(steps: int, strength: float) -> int:
-    """How many of the first steps to leave out, to go only a share of the way.
-
-    Source:
-        The grid point int(steps (1 - strength)), as in the editing code of the original release.
-    """
-    # Without the margin, 1 - 0.9 leaves out none of ten steps.
-    return math.floor(steps * (1 - strength) + 1e-6)
-
-
 def refuse_step_cache(transformer: Any, task: str) -> None:
     """Refuse caches that guess a step from the one before, where steps do not follow each other.
 
@@ -190,6 +181,20 @@ def refuse_step_cache(transformer: Any, task: str) -> None:
         raise LuminaError(
             f"{task} asks for velocities in an order that step caches do not expect",
             hint="call pipeline.transformer.disable_cache() first",
+        )
+
+
+def refuse_noise(scheduler: Any, task: str) -> None:
+    """Refuse solvers that add noise, where a task goes by the noise of the beginning.
+
+    Raises:
+        LuminaError: If the scheduler has one.
+    """
+    if getattr(scheduler, "is_stochastic", False):
+        raise LuminaError(
+            f"{task} goes by the noise that a sample began with, and the solver"
+            f" {scheduler.config['solver']} adds other noise on the way",
+            hint="give the pipeline another scheduler",
         )
 
 

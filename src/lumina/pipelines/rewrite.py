@@ -1,5 +1,7 @@
 """Change a picture by its description: back to its noise with the old words, forth with the new."""
 
+import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,8 +20,10 @@ from lumina.pipelines.pictures import (
     encode_pixels,
     in_float32,
     pair_up,
+    refuse_noise,
     refuse_step_cache,
 )
+from lumina.pipelines.sampling import Sampling
 from lumina.pipelines.text import TextPipeline
 from lumina.types import Size, Velocity
 
@@ -30,6 +34,11 @@ MOST_TRIES = 8
 """Velocities that an inverted step takes at most. Near data a step hardly depends on where it
 began, and is found slowly."""
 
+
+FEWEST_STEPS = 10
+"""Steps below which the way back is not found well enough."""
+
+_log = logging.getLogger(__name__)
 
 ONE_STEP = ("euler", "midpoint", "heun", "rk4")
 """Solvers whose steps do not depend on the steps before, and so can be undone one by one."""
@@ -71,7 +80,8 @@ class LuminaRewritePipeline(TextPipeline):
 
         Raises:
             LuminaError: If the strength does not lie in (0, 1], a side is no multiple of 16,
-                prompts and pictures are not equally many, or a step cache is on.
+                prompts and pictures are not equally many, the solver adds noise or cannot take
+                the steps that the strength leaves, or a step cache is on.
 
         Source:
             DDIM inversion, arXiv:2010.02502, section 4.3, for the ODE of a flow.
@@ -81,7 +91,7 @@ class LuminaRewritePipeline(TextPipeline):
         size = choose_size(pictures[0], width=width, height=height)
         settings = self._settings(sampling)
         data = encode_pixels(self.vae, as_pixels(pictures, size))
-        x = self.invert(data, sources, strength, **sampling)
+        x = self._follow_back(data, sources, strength, settings)
         velocity = self._encode_for(prompts, size, settings)
         x = self._follow(
             x,
@@ -102,9 +112,10 @@ class LuminaRewritePipeline(TextPipeline):
     ) -> Float[Tensor, "b c rows cols"]:
         """Find the noise from which the scheduler would come to these latents, without guidance.
 
-        Steps that do not depend on those before, such as Euler's, are undone one by one. For other
-        schedulers the flow is followed backwards by a solver of order 4, at the same times. Steps
-        should be ten or more: of long ones the trials do not find where they began.
+        Steps that do not depend on those before, such as Euler's, are undone one by one. A solver
+        that chooses its steps follows the flow backwards; for other schedulers that is done by one
+        of order 4, at the same times. Steps should be ten or more, else there is a warning: of
+        long ones the trials do not find where they began.
 
         Args:
             image_latents: What a VAE makes of pictures, scaled: see `encode_pixels`.
@@ -119,12 +130,23 @@ class LuminaRewritePipeline(TextPipeline):
 
         Raises:
             LuminaError: If the strength does not lie in (0, 1], the texts are not as many as the
-                latents, or a step cache is on.
+                latents, the solver adds noise, or a step cache is on.
         """
         check_strength(strength)
-        refuse_step_cache(self.transformer, "inversion")
-        settings = self._settings(sampling | {"guidance_scale": 1.0, "negative_prompt": None})
         prompts, _ = pair_up(source_prompt, image_latents=image_latents)
+        return self._follow_back(image_latents, prompts, strength, self._settings(sampling))
+
+    def _follow_back(
+        self,
+        image_latents: Float[Tensor, "b c rows cols"],
+        prompts: list[str],
+        strength: float,
+        settings: Sampling,
+    ) -> Float[Tensor, "b c rows cols"]:
+        """What `invert` does, within a call that has begun."""
+        refuse_step_cache(self.transformer, "inversion")
+        refuse_noise(self.scheduler, "inversion")
+        settings = replace(settings, guidance_scale=1.0, negative_prompt=None)
         rows, cols = image_latents.shape[-2:]
         size = Size(cols * self.vae_scale_factor, rows * self.vae_scale_factor)
         velocity = self._encode_for(prompts, size, settings)
@@ -139,6 +161,12 @@ class LuminaRewritePipeline(TextPipeline):
             return velocity_at(time.item())(x, time)
 
         x = image_latents.to(device, torch.float32)
+        if getattr(self.scheduler, "is_adaptive", False):
+            # Toward noise, time goes the other way: such solvers go forth alone.
+            ends = 1 - times[[-1, 0]]
+            solver = self.scheduler.make_solver()
+            return integrate(lambda x, t: -follow(x, 1 - t), x, ends, solver=solver)[-1]
+        _warn_of_long_steps(settings)
         solver = _one_step_solver(self.scheduler)
         if solver is None:
             return integrate(follow, x, times.flip(0), solver=SOLVERS["rk4"])[-1]
@@ -174,6 +202,17 @@ def undo_steps(
             if (x - before).norm() <= TOLERANCE * x.norm():
                 break
     return x
+
+
+def _warn_of_long_steps(settings: Sampling) -> None:
+    steps = settings.num_inference_steps if settings.sigmas is None else len(settings.sigmas)
+    if steps < FEWEST_STEPS:
+        _log.warning(
+            "a picture is followed back to its noise in %d steps: with fewer than %d it may come"
+            " back as another one",
+            steps,
+            FEWEST_STEPS,
+        )
 
 
 def _one_step_solver(scheduler: Any) -> Solver | None:

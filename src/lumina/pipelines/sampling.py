@@ -1,5 +1,7 @@
 """How pictures are sampled: settings that all tasks share."""
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,24 @@ USUAL: dict[str | None, dict[str, Any]] = {
     "original-flag": {"clean_caption": False, "max_sequence_length": 4096, "extrapolation": "ntk"},
 }
 """Settings of each preset that are others than those below."""
+
+
+def with_usual_settings(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a call take the usual settings of its pipeline's preset where it is given no others.
+
+    Args:
+        call: A method of a pipeline of text, with settings of sampling among its arguments.
+    """
+    signature = inspect.signature(call)
+
+    @functools.wraps(call)
+    def with_usual(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = signature.bind_partial(self, *args, **kwargs).arguments
+        usual = USUAL[self.config["preset"]]
+        others = {name: value for name, value in usual.items() if name not in given}
+        return call(self, *args, **kwargs, **others)
+
+    return with_usual
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from lumina.pipelines import checks
 from lumina.pipelines.adapters import LoraMixin
 from lumina.pipelines.adoption import adopt
 from lumina.pipelines.images import ImagePipeline
+from lumina.pipelines.pictures import encode_pixels
 from lumina.pipelines.sampling import USUAL, Sampling
 from lumina.pipelines.single_file import load_single_file
 from lumina.pipelines.velocity import Condition, TextVelocity, as_guidance_scale, repeat_rows
@@ -294,7 +295,8 @@ class TextPipeline(ImagePipeline, LoraMixin):
         return side**2 + 2 * side * isinstance(self.network, FlagDiT)
 
     def _settings(self, given: dict[str, Any]) -> Sampling:
-        """All settings of a call: those that were given, and what is usual here."""
+        """All settings of a call that begins: those that were given, and what is usual here."""
+        self._begin_call()
         return Sampling(**{**USUAL[self.config["preset"]], **given})
 
     def _make_velocity(
@@ -327,7 +329,7 @@ class TextPipeline(ImagePipeline, LoraMixin):
         checks.sequence_length(sampling.max_sequence_length)
         checks.callback_tensors(sampling.callback_tensors, self._callback_tensor_inputs)
         checks.prompt(list(prompts), None, None)
-        self._begin_call(sampling, len(prompts) if pictures is None else pictures)
+        self._guide(sampling, len(prompts) if pictures is None else pictures)
         features = self.encode_prompt(
             list(prompts),
             self.do_classifier_free_guidance,
@@ -337,10 +339,10 @@ class TextPipeline(ImagePipeline, LoraMixin):
         )
         return self._make_velocity(features, size, sampling)
 
-    def _begin_call(self, sampling: Sampling, pictures: int) -> None:
+    def _guide(self, sampling: Sampling, pictures: int) -> None:
+        """Set the guidance of so many pictures."""
         self._guidance = sampling.guidance
         self._guidance_scale = as_guidance_scale(sampling.guidance_scale, pictures)
-        self._interrupt = False
 
     def _after_step(self, velocity: TextVelocity) -> Callable[[int, Tensor, Tensor], Tensor]:
         """What calls the callback, and takes over what it changed."""
@@ -381,6 +383,18 @@ class TextPipeline(ImagePipeline, LoraMixin):
         """Turn pixels from -1 to 1 into what a call returns."""
         images = self._postprocess(pixels, output_type)
         return self._hand_over(images, return_dict=return_dict)
+
+    def _finish_picture(
+        self,
+        pixels: Float[Tensor, "b 3 height width"],
+        output_type: str | None,
+        *,
+        return_dict: bool,
+    ) -> ImagePipelineOutput | tuple:
+        """As `_finish_pixels`, and latents of the pixels for those who want latents."""
+        if output_type == "latent":
+            return self._hand_over(encode_pixels(self.vae, pixels), return_dict=return_dict)
+        return self._finish_pixels(pixels, output_type=output_type, return_dict=return_dict)
 
     def _hand_over(self, images: Any, *, return_dict: bool) -> ImagePipelineOutput | tuple:
         self.maybe_free_model_hooks()

@@ -9,7 +9,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
 from lumina.backbones.next_dit import NextDiT
-from lumina.pipelines.sampling import GUIDED_CHANNELS, Sampling
+from lumina.pipelines.sampling import GUIDED_CHANNELS, Sampling, with_usual_settings
 from lumina.pipelines.text import TextPipeline
 from lumina.types import Size
 
@@ -24,6 +24,7 @@ class LuminaPipeline(TextPipeline):
         return self.has_usual_settings and type(self) is LuminaPipeline
 
     @torch.no_grad()
+    @with_usual_settings
     def __call__(
         self,
         prompt=None,  # noqa: ANN001  (a wrong type is refused by `check_inputs`, by name)
@@ -137,7 +138,8 @@ class LuminaPipeline(TextPipeline):
         )
         prompts = 1 if isinstance(prompt, str) else len(prompt or cast(Tensor, prompt_embeds))
         pictures = prompts * num_images_per_prompt
-        self._begin_call(sampling, pictures)
+        self._begin_call()
+        self._guide(sampling, pictures)
         device = self._execution_device
         features = self.encode_prompt(
             prompt,

@@ -17,12 +17,14 @@ from lumina.pipelines.pictures import (
     encode_pixels,
     in_float32,
     pair_up,
+    refuse_noise,
     refuse_step_cache,
+    size_of,
     to_pil,
 )
 from lumina.pipelines.sampling import Sampling
 from lumina.pipelines.text import TextPipeline
-from lumina.requests import SIZE_MULTIPLE
+from lumina.requests import SIZE_MULTIPLE, STRENGTH, check_larger
 from lumina.types import Size, Velocity, VelocityAt
 
 Source = torch.Generator | list[torch.Generator] | None
@@ -39,7 +41,7 @@ class LuminaUpscalePipeline(TextPipeline):
         *,
         width: int,
         height: int,
-        strength: float = 0.6,
+        strength: float = STRENGTH,
         hold: float = 1.0,
         generator: Source = None,
         output_type: str | None = "pil",
@@ -64,25 +66,34 @@ class LuminaUpscalePipeline(TextPipeline):
             sampling: Fields of `Sampling`.
 
         Raises:
-            LuminaError: If strength or hold are out of range, pictures are not as many as prompts,
-                or none is given for a size that the model can draw at once.
+            LuminaError: If strength or hold are out of range, pictures are not as many as prompts
+                or not smaller than the size, none is given for a size that the model can draw at
+                once, the solver adds noise or cannot take the steps that the strength leaves, or
+                a step cache is enabled.
             ValueError: If the size does not fit.
         """
         check_strength(strength)
         check_hold(hold)
         refuse_step_cache(self.transformer, "a picture in two stages")
+        refuse_noise(self.scheduler, "a picture in two stages")
         settings, size = self._settings(sampling), Size(width, height)
+        late = (settings.num_inference_steps, size, settings.sigmas, strength)
         if image is None:
             prompts = [prompt] if isinstance(prompt, str) else list(prompt)
             first = first_size(size, trained=self.default_image_size)
-            pixels = self._draw_first(prompts, first, settings, generator)
+            self._begin_late(*late)  # refuses what the second stage cannot do
+            pixels = enlarge(self._draw_first(prompts, first, settings, generator), size)
+            if self.interrupt:
+                return self._finish_picture(pixels, output_type, return_dict=return_dict)
         else:
             prompts, (pictures,) = pair_up(prompt, image=image)
+            for picture in pictures:
+                check_larger(size_of(picture), size)
             pixels = as_pixels(pictures, size)
         velocity = self._encode_for(prompts, size, settings)
-        timesteps = self._begin_late(settings.num_inference_steps, size, settings.sigmas, strength)
+        timesteps = self._begin_late(*late)
         device = self._execution_device
-        guide = encode_pixels(self.vae, enlarge(pixels, size)).to(device)
+        guide = encode_pixels(self.vae, pixels).to(device)
         noise = self.prepare_latents(
             len(prompts), guide.shape[1], height, width, torch.float32, device, generator
         )

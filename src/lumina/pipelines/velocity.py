@@ -75,6 +75,7 @@ class TextVelocity:
         sampling: All other settings.
         attend: Attention to tokens. None: the kernel of the network.
         attend_text: Attention to the text.
+        views: How many rows of a batch are of one picture.
     """
 
     pipeline: "TextPipeline"
@@ -84,6 +85,7 @@ class TextVelocity:
     sampling: Sampling
     attend: Attends = None
     attend_text: Attends = None
+    views: int = 1
 
     def at(self, time: float) -> Velocity:
         """The velocity to follow at a time."""
@@ -93,7 +95,7 @@ class TextVelocity:
         group = self.pipeline._guidance_group
         if guided and group is not None:
             part = part.half(dist.get_rank(group))
-        plain = partial(self._compute, part, self._rope(time), self._attends(time))
+        plain = partial(self._compute, part, guided, self._rope(time), self._attends(time))
         if not guided:
             return plain
         if group is None:
@@ -103,12 +105,14 @@ class TextVelocity:
     def _compute(
         self,
         condition: Condition,
+        guided: bool,
         rope: RopeScaling,
         attend: Attends,
         x: Float[Tensor, "b c rows cols"],
         t: Float[Tensor, ""],
     ) -> Float[Tensor, "b c rows cols"]:
         base = self.pipeline.trained_tokens
+        self.pipeline._count(guided=guided, times=self.views)
         output = self.pipeline.transformer(
             hidden_states=x,
             timestep=t.expand(len(x)),
@@ -152,8 +156,9 @@ class TextVelocity:
                 hint="leave out one of both",
             )
         grid = (self.size.height // SIZE_MULTIPLE, self.size.width // SIZE_MULTIPLE)
-        blocks = len(self.pipeline.transformer.layers)
-        return drop_in_blocks(mode, pooled_attend(grid), blocks=blocks, time=time)
+        kernels = [block.attn1.processor for block in self.pipeline.transformer.layers]
+        attends = [pooled_attend(grid, attend=kernel) for kernel in kernels]
+        return drop_in_blocks(mode, attends, time=time)
 
     @property
     def _is_sequence(self) -> bool:

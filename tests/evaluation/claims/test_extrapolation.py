@@ -4,13 +4,8 @@ import torch
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.evaluation.claims.components import Seen, look
-from lumina.evaluation.claims.extrapolation import (
-    CONDITIONS,
-    Sampler,
-    is_like,
-    is_one,
-    smallest_area,
-)
+from lumina.evaluation.claims.extrapolation import CONDITIONS
+from lumina.evaluation.claims.shapes import Sampler, is_like, is_one, smallest_area
 from lumina.worlds.shapes import CLASSES, COLORS, SHAPES, draw_shape, paint_shape
 
 

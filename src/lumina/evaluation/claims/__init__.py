@@ -12,7 +12,7 @@ from typing import Any
 import lumina
 from lumina.devices import report
 from lumina.errors import UnknownNameError
-from lumina.evaluation.claims.claim import Claim, Lab
+from lumina.evaluation.claims.claim import Claim, Lab, Train
 from lumina.evaluation.claims.context_drop import CONTEXT_DROP
 from lumina.evaluation.claims.extrapolation import EXTRAPOLATION
 from lumina.evaluation.claims.flow_error import FLOW_ERROR
@@ -43,6 +43,7 @@ def reproduce(
     progress: Callable[[str], None],
     *,
     runs: Path | None = None,
+    train: Train | None = None,
     claims: dict[str, Claim] | None = None,
 ) -> dict[str, str]:
     """Measure claims and write the page of all that have been measured.
@@ -55,6 +56,8 @@ def reproduce(
         out: Folder that all this is in.
         progress: Takes lines of text.
         runs: Where pieces of the work are kept. None is `runs/claims` in `out`.
+        train: Trains the networks of claims that need one of their own, which is for a higher
+            layer than this to do. None refuses those that are not trained yet.
         claims: What there is to choose from. None is `CLAIMS`.
 
     Returns:
@@ -62,6 +65,7 @@ def reproduce(
 
     Raises:
         UnknownNameError: If there is no such claim.
+        LuminaError: If one needs a network that is not trained, and there is no `train`.
     """
     known = CLAIMS if claims is None else claims
     for name in names or ():
@@ -78,6 +82,7 @@ def reproduce(
             images=out / "docs" / "images" / "claims",
             name=name,
             tell=lambda text, name=name: progress(f"{name}: {text}"),
+            train=train,
         )
         result = _measure(claim, lab)
         text = json.dumps(result, indent=2, ensure_ascii=False)

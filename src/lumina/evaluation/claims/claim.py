@@ -11,6 +11,9 @@ from PIL import Image
 Tell = Callable[[str], None]
 """Takes a line of progress."""
 
+Train = Callable[[Path, list[str]], object]
+"""Runs a recipe, with changes such as "out=folder"; it goes on where it was stopped."""
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -103,12 +106,14 @@ class Lab:
         images: For the pictures of the page.
         name: Of the claim, with which the names of its pictures begin.
         tell: Takes lines of progress.
+        train: Trains networks, for claims that need one of their own. None: nobody does.
     """
 
     folder: Path
     images: Path
     name: str
     tell: Tell
+    train: Train | None = None
 
     def piece(self, key: str, compute: Callable[[], Any]) -> Any:
         """Result of a part of the work, which JSON can hold, computed once."""

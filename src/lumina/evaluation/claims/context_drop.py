@@ -61,7 +61,7 @@ def dropped_share(mode: str, *, blocks: int, times: Sequence[float]) -> float:
     """Share of blocks that see averages, in the mean over times."""
     shares = []
     for moment in times:
-        attends = drop_in_blocks(mode, fused_attend, blocks=blocks, time=moment)
+        attends = drop_in_blocks(mode, [fused_attend] * blocks, time=moment)
         shares.append(fmean(a is not None for a in attends) if attends else 0.0)
     return fmean(shares)
 
@@ -157,8 +157,8 @@ def _draw(mode: str, side: int, lab: Lab) -> list[int]:
 
 def _velocity(prompts: Prompts, mode: str, side: int, x: Tensor, t: Tensor) -> Tensor:
     grid = (side // 2, side // 2)
-    blocks = len(prompts.network.layers)
-    attend = drop_in_blocks(mode, pooled_attend(grid), blocks=blocks, time=t.item())
+    attends = [pooled_attend(grid)] * len(prompts.network.layers)
+    attend = drop_in_blocks(mode, attends, time=t.item())
     return prompts.velocity(rope=RopeScaling(linear=side / SIDE), attend=attend)(x, t)
 
 

@@ -1,151 +1,77 @@
 """Claim: at twice the trained size, scaled rotations draw one object where none draw several."""
 
 import functools
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from lumina.backbones.next_dit import NextDiT
 from lumina.evaluation.claims.claim import Claim, Findings, Lab, Picture, Table, Threshold
 from lumina.evaluation.claims.components import Seen, look, split_parts
 from lumina.evaluation.claims.mini import SIDE, Mini, load_mini
 from lumina.evaluation.claims.plots import lay_out
+from lumina.evaluation.claims.shapes import (
+    BATCH,
+    FIRST_SEED,
+    LIKENESS,
+    PICTURES,
+    RECIPES,
+    SCALE,
+    SHIFT,
+    SOLVER,
+    SPECK,
+    STEPS,
+    Condition,
+    Sampler,
+    find_network,
+    is_like,
+    is_one,
+    kind_of,
+    labels_of,
+    look_at,
+    look_at_painted,
+    minutes_of_training,
+    scaling_of,
+)
 from lumina.evaluation.intervals import interval_of_mean, wilson
 from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import shift_times, uniform_times
-from lumina.nn.extrapolation import RopeScaling, extrapolate
 from lumina.requests import EXTRAPOLATIONS
 from lumina.types import Velocity
 from lumina.worlds.captions import Brief
 from lumina.worlds.shapes import (
-    CLASSES,
     COLORS,
-    SHAPES,
-    SMALLEST,
-    draw_shape,
-    paint_shape,
 )
 
-SCALE = 2
-PICTURES, FIRST_SEED = {1: 60, SCALE: 12}, 20000  # by scale; as many of each class
-"""Large ones take 20 times as long. More of them go on where fewer stopped."""
-STEPS, SHIFT, SOLVER = 12, 2.0, "ab2"
-BATCH = 6
-SPECK = 0.2
-"""Share of the area of the smallest trained triangle below which a part is a speck."""
-LIKENESS = 0.75
-"""Overlap with the shape asked for from which one object counts as that shape."""
 SHOWN = 6
 
 MINI_THINGS, MINI_SEED = 12, 21000
 MINI_SPECK = 0.005  # share of the canvas
-RECIPES = ("recipes/claims_shapes.toml", "recipes/claims_shapes_longer.toml")
-_ROOT = Path(__file__).parents[4]  # recipes come with a checkout, not with the package
-
-
-class Condition(NamedTuple):
-    """How the larger canvas is sampled."""
-
-    method: str
-    proportional: bool
-
-    @property
-    def key(self) -> str:
-        """For files."""
-        return f"{self.method}{'-proportional' if self.proportional else ''}"
-
-
 _HEADER = ["method, attention", "exactly one (95 %)", "one, of the shape asked for", "none"]
 _HEADER += ["two or more", "objects", "size / canvas (95 %)", "sharpness (95 %)"]
 UNSCALED = [Condition("none", False), Condition("none", True)]
 CONDITIONS = [Condition(m, p) for m in EXTRAPOLATIONS for p in (False, True)]
 
 
-class Sampler(NamedTuple):
-    """A network of shapes, followed in so many steps without guidance."""
-
-    network: NextDiT
-    steps: int = STEPS
-
-    @torch.no_grad()
-    def draw(
-        self, labels: Int[Tensor, " b"], seeds: Sequence[int], *, scale: int, condition: Condition
-    ) -> UInt8[np.ndarray, "b side side 3"]:
-        """Pictures of classes, on a canvas so many times larger than the trained one."""
-        side = self.network.config["sample_size"] * scale
-        noise = torch.stack(
-            [
-                torch.randn(3, side, side, generator=torch.Generator().manual_seed(seed))
-                for seed in seeds
-            ]
-        )
-        times = shift_times(uniform_times(self.steps), SHIFT)
-        velocity = self._velocity(labels, scale, condition)
-        x = integrate(velocity, noise, times, solver=SOLVERS[SOLVER])[-1]
-        return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-
-    def _velocity(self, labels: Tensor, scale: int, condition: Condition) -> Velocity:
-        tokens = self.network.config["sample_size"] // self.network.config["patch_size"]
-        base = {"base_sequence_length": tokens**2} if condition.proportional else {}
-
-        def velocity(x: Tensor, t: Tensor) -> Float[Tensor, "b 3 side side"]:
-            with torch.autocast("cpu", torch.bfloat16):
-                return self.network(
-                    x,
-                    t.expand(len(x)),
-                    class_labels=labels,
-                    cross_attention_kwargs=base,
-                    rope=scaling_of(self.network, condition.method, scale, t.item()),
-                    return_dict=False,
-                )[0].float()
-
-        return velocity
-
-
-def scaling_of(network: NextDiT, method: str, scale: float, time: float) -> RopeScaling:
-    """Rotations of a method for a network on a larger canvas."""
-    config = network.config
-    return extrapolate(
-        method,
-        scale=float(scale),
-        length=float(config["sample_size"] // config["patch_size"]),
-        head_width=network.head_dim,
-        theta=config["rope_theta"],
-        time=time,
-    )
-
-
-def smallest_area(side: int) -> float:
-    """Area in pixels below which a part of a picture is a speck: a trained triangle has 5 times it.
-
-    Args:
-        side: Of the trained canvas. Objects may keep their size in pixels on a larger one.
-    """
-    return SPECK * (SMALLEST * side) ** 2 / 2
-
-
 def _run(lab: Lab) -> Findings:
-    network = _network(lab)
+    network = find_network(lab)
     sampler = Sampler(network)
     usual = Condition("none", False)
-    seen = {"trained size": _look(lab, sampler, usual, scale=1)}
-    seen |= {condition.key: _look(lab, sampler, condition, scale=SCALE) for condition in CONDITIONS}
+    seen = {"trained size": look_at(lab, sampler, usual, scale=1)}
+    seen |= {
+        condition.key: look_at(lab, sampler, condition, scale=SCALE) for condition in CONDITIONS
+    }
     best = max(
         CONDITIONS, key=lambda c: (_share(is_one, seen[c.key]), _share(is_like, seen[c.key]))
     )
     told = {
-        condition.key: _look(lab, sampler, condition, scale=SCALE, first=PICTURES[SCALE])
+        condition.key: look_at(lab, sampler, condition, scale=SCALE, first=PICTURES[SCALE])
         for condition in (best, *UNSCALED)
     }
     real = {
-        scale: lab.piece(f"real-{scale}", lambda scale=scale: _look_at_real(network, scale))
+        scale: lab.piece(f"real-{scale}", lambda scale=scale: look_at_painted(network, scale))
         for scale in (1, SCALE)
     }
     mini = {
@@ -155,93 +81,8 @@ def _run(lab: Lab) -> Findings:
     return _tell_findings(lab, seen, told, real, mini)
 
 
-def _network(lab: Lab) -> NextDiT:
-    """The trained network, trained now if it is not yet."""
-    last = None
-    for number, recipe in enumerate(RECIPES):
-        folder = lab.folder / f"training-{number}"
-        if not (folder / "last").exists():
-            # Training is as high a layer as evaluation, and only this claim needs it.
-            from lumina.training.recipes import load
-            from lumina.training.trainer import train
-
-            lab.tell(f"training by {recipe}, to be taken up where it stopped")
-            start = [] if last is None else [f"start_from={last}"]
-            train(load(_ROOT / recipe, [f"out={folder}", *start]))
-        last = folder / "last"
-    network: Any = NextDiT.from_pretrained(last, subfolder="transformer", torch_dtype=torch.float32)
-    return network.eval()
-
-
-def _minutes_of_training(lab: Lab) -> float:
-    """Minutes that the steps of all runs took."""
-    return sum(
-        json.loads(file.read_text())["minutes"]
-        for file in lab.folder.glob("training-*/last/training.json")
-    )
-
-
-def _labels(count: int) -> Int[Tensor, " count"]:
-    return torch.arange(count) % CLASSES
-
-
-def _kind(label: int) -> str:
-    return SHAPES[label // len(COLORS)]
-
-
-def is_one(seen: Seen) -> bool:
-    """Whether there is one object and no other."""
-    return seen.objects == 1
-
-
 def _share(is_so: Callable[[Seen], bool], looks: list[Seen]) -> float:
     return fmean(map(is_so, looks))
-
-
-def is_like(seen: Seen) -> bool:
-    """Whether there is one object, of the shape that was asked for."""
-    return is_one(seen) and seen.likeness >= LIKENESS
-
-
-def _looks(network: NextDiT, pictures: np.ndarray, labels: Tensor) -> list[Seen]:
-    smallest = smallest_area(network.config["sample_size"])
-    return [
-        look(picture, smallest=smallest, kind=_kind(int(label)))
-        for picture, label in zip(pictures, labels, strict=True)
-    ]
-
-
-def _look(
-    lab: Lab, sampler: Sampler, condition: Condition, *, scale: int, first: int = 0
-) -> list[Seen]:
-    """What the pictures of a condition show, from a first seed on; they are kept beside."""
-    end_of_all = first + PICTURES[scale]
-    labels, parts = _labels(end_of_all), []
-    for start in range(first, end_of_all, BATCH):
-        end = min(start + BATCH, end_of_all)
-        file = lab.folder / f"{scale}x-{condition.key}-{start}.npy"
-        if not file.exists():
-            lab.tell(file.stem)
-            pictures = sampler.draw(
-                labels[start:end],
-                range(FIRST_SEED + start, FIRST_SEED + end),
-                scale=scale,
-                condition=condition,
-            )
-            partial = file.with_suffix(".partial.npy")
-            np.save(partial, pictures)
-            partial.replace(file)
-        parts.append(np.load(file))
-    return _looks(sampler.network, np.concatenate(parts), labels[first:])
-
-
-def _look_at_real(network: NextDiT, scale: int) -> list[Seen]:
-    """Painted shapes, of which each picture has one."""
-    rng = np.random.default_rng(FIRST_SEED)
-    labels = _labels(PICTURES[scale])
-    side = network.config["sample_size"] * scale
-    pictures = [paint_shape(draw_shape(rng, int(label)), side) for label in labels]
-    return _looks(network, np.stack(pictures), labels)
 
 
 def _mini_briefs(mini: Mini) -> list[Brief]:
@@ -314,7 +155,7 @@ def _tell_findings(
             "pictures": f"{PICTURES[1]} at the trained size, {PICTURES[SCALE]} of each other row,"
             f" seeds from {FIRST_SEED}, and as many others after the choice",
             "sampling": f"{STEPS} steps of {SOLVER}, shift {SHIFT:g}, no guidance, bfloat16",
-            "training": f"{' and '.join(RECIPES)}, {_minutes_of_training(lab):.0f} minutes",
+            "training": f"{' and '.join(RECIPES)}, {minutes_of_training(lab):.0f} minutes",
             "lumina-mini": f"{MINI_THINGS} things, seeds from {MINI_SEED}",
         },
     )
@@ -418,8 +259,8 @@ def _samples(lab: Lab) -> Picture:
         condition.key: list(np.load(lab.folder / f"{SCALE}x-{condition.key}-0.npy"))[:SHOWN]
         for condition in CONDITIONS
     }
-    labels = _labels(SHOWN).tolist()
-    names = [f"{list(COLORS)[i % len(COLORS)]} {_kind(i)}" for i in labels]
+    labels = labels_of(SHOWN).tolist()
+    names = [f"{list(COLORS)[i % len(COLORS)]} {kind_of(i)}" for i in labels]
     image = lay_out(rows, columns=names, side=128)
     return lab.picture("samples", image, "The first pictures of each method at twice the size.")
 

@@ -1,0 +1,139 @@
+"""Whether a request fits its model and the machine."""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from lumina.catalog import Checkpoint, Footprint
+from lumina.errors import LuminaError
+from lumina.requests import ADAPTIVE, ImageRequest, Panorama, TextRequest, nearest_size, read_size
+
+TILED_SHARE = 0.3
+"""How much of the memory of decoding is left in tiles, at most."""
+
+
+def check_wish(
+    settings: Mapping[str, Any], given: Mapping[str, Any], checkpoint: Checkpoint
+) -> None:
+    """Refuse what a model of the other kind is asked for by."""
+    label = settings.get("class_label")
+    if checkpoint.classes is None:
+        if label is not None:
+            raise LuminaError(
+                f"{checkpoint.folder} draws prompts, not classes", hint="leave --class-label out"
+            )
+        return
+    if "prompt" in given or label is None:
+        raise LuminaError(
+            f"{checkpoint.folder} draws classes, not prompts",
+            hint=f"give --class-label, 0 to {checkpoint.classes - 1}, and no prompt",
+        )
+    if label >= checkpoint.classes:
+        raise LuminaError(
+            f"class_label is {label}, which is out of range",
+            hint=f"allowed: 0 to {checkpoint.classes - 1}",
+        )
+
+
+def refuse_others(given: Mapping[str, Any], names: list[str], checkpoint: Checkpoint) -> None:
+    """Refuse settings that requests to models of this kind do not have."""
+    drawn = "prompts" if checkpoint.classes is None else "classes"
+    for name in given:
+        if name not in names:
+            flag = f"--{name.replace('_', '-')}"
+            raise LuminaError(
+                f"{checkpoint.folder} draws {drawn}, for which {flag} has no meaning",
+                hint=f"leave {flag} out",
+            )
+
+
+def refuse_misfits(request: ImageRequest, given: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Refuse settings that mean nothing for a solver, or for a model.
+
+    Args:
+        request: All settings.
+        given: Those that were chosen.
+        checkpoint: The model.
+
+    Raises:
+        LuminaError: If there are any.
+    """
+    _refuse_steps(request, given)
+    _refuse_planes(request, checkpoint)
+    _refuse_one_window(request, checkpoint)
+
+
+def choose_device(request: ImageRequest, footprint: Footprint) -> ImageRequest:
+    """The request with the device and dtype that will be used."""
+    from lumina.devices import free_memory, pick_device, pick_dtype
+
+    device = pick_device(request.device)
+    dtype = pick_dtype(request.dtype, device)
+    if request.size is not None:
+        _refuse_too_large(request, footprint, dtype.itemsize, free_memory(device))
+    names = {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
+    return dataclasses.replace(request, **names)
+
+
+def _refuse_steps(request: ImageRequest, given: Mapping[str, Any]) -> None:
+    """Refuse a number of steps for a solver that chooses it; the usual one has no effect there."""
+    if request.solver in ADAPTIVE and "steps" in given:
+        raise LuminaError(
+            f"the solver {request.solver} chooses its steps itself, and steps says how many",
+            hint="leave one out; --tolerance says how exact it is",
+        )
+
+
+def _refuse_one_window(request: ImageRequest, checkpoint: Checkpoint) -> None:
+    """Refuse a panorama that is seen as a whole anyway."""
+    if not isinstance(request, Panorama) or request.around:
+        return
+    width, height = read_size(str(request.size))
+    own = checkpoint.defaults["size"]
+    own_width, own_height = read_size(own)
+    if width <= own_width and height <= own_height:
+        raise LuminaError(
+            f"{request.size} is no more than the model draws at once ({own}), so that there is"
+            " only one part",
+            hint="ask for a wider picture, or use `lumina generate`",
+        )
+
+
+def _refuse_planes(request: ImageRequest, checkpoint: Checkpoint) -> None:
+    """Refuse settings for a plane where a model sees one sequence."""
+    if not (checkpoint.is_sequence and isinstance(request, TextRequest)):
+        return
+    if request.scale_by == "axis":
+        raise LuminaError(
+            f"positions of {checkpoint.folder}, a Flag-DiT, have one axis, which cannot be scaled"
+            " by each side",
+            hint="use --scale-by area",
+        )
+    if request.context_drop not in (None, "none"):
+        raise LuminaError(
+            f"context drop averages over a plane, and {checkpoint.folder}, a Flag-DiT, sees one"
+            " sequence",
+            hint="leave --context-drop out",
+        )
+
+
+def _refuse_too_large(
+    request: ImageRequest, footprint: Footprint, bytes_per_number: int, available: int
+) -> None:
+    is_tiled = isinstance(request, TextRequest) and request.tiled
+    share = TILED_SHARE if is_tiled else 1
+    numbers = round(footprint.numbers_per_pixel * share * len(request.labels))
+    footprint = dataclasses.replace(footprint, numbers_per_pixel=numbers)
+    needed = partial(footprint.bytes, bytes_per_number=bytes_per_number)
+    largest = size = str(request.size)
+    if needed(size) <= available:
+        return
+    while needed(largest) > available and largest != "16x16":
+        width, height = read_size(largest)
+        largest = "{}x{}".format(*nearest_size(width * 0.9, height * 0.9))
+    raise LuminaError(
+        f"size {size} needs about {needed(size) / 1e9:,.0f} GB of memory,"
+        f" and {available / 1e9:.0f} GB are free",
+        hint=f"the nearest that fits is about {largest}",
+    )
