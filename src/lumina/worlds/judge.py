@@ -145,11 +145,16 @@ class Lineup:
 
 def cut_out(pixels: UInt8[np.ndarray, "rows cols 3"]) -> CutOut:
     """Tell what is not background from the background, which is the usual color of the border."""
+    background = border_color(pixels)
+    distance = np.linalg.norm(average_neighbors(pixels) - background, axis=-1)
+    return CutOut(pixels, drop_specks(distance > DISTINCT), background)
+
+
+def border_color(pixels: UInt8[np.ndarray, "rows cols 3"]) -> Float[np.ndarray, "3"]:
+    """Usual color of the border."""
     edges = (pixels[:BORDER], pixels[-BORDER:], pixels[:, :BORDER], pixels[:, -BORDER:])
     border = np.concatenate([edge.reshape(-1, 3) for edge in edges])
-    background = np.median(border, axis=0)
-    distance = np.linalg.norm(_average_neighbors(pixels) - background, axis=-1)
-    return CutOut(pixels, _drop_specks(distance > DISTINCT), background)
+    return np.median(border, axis=0)
 
 
 def nearest_color(color: Float[np.ndarray, "3"]) -> str:
@@ -202,20 +207,7 @@ def join_runs(
     return blots
 
 
-def _square(cut: CutOut, side: int) -> Float[np.ndarray, "side side 3"]:
-    """What is cut out, padded to a square with the background and resized."""
-    crop = cut.pixels[cut.box]
-    rows, cols, _ = crop.shape
-    longer = max(rows, cols)
-    square = np.empty((longer, longer, 3), np.uint8)
-    square[:] = cut.background.round()
-    top, left = (longer - rows) // 2, (longer - cols) // 2
-    square[top : top + rows, left : left + cols] = crop
-    small = Image.fromarray(square).resize((side, side), Image.Resampling.BOX)
-    return np.asarray(small, np.float32)
-
-
-def _average_neighbors(
+def average_neighbors(
     pixels: UInt8[np.ndarray, "rows cols 3"],
 ) -> Float[np.ndarray, "rows cols 3"]:
     """Mean of each pixel and the eight around it, as far as they are in the picture."""
@@ -225,7 +217,8 @@ def _average_neighbors(
     return np.mean(windows, axis=0)
 
 
-def _drop_specks(mask: Bool[np.ndarray, "rows cols"]) -> Bool[np.ndarray, "rows cols"]:
+def drop_specks(mask: Bool[np.ndarray, "rows cols"]) -> Bool[np.ndarray, "rows cols"]:
+    """Leave out blots that are small beside the largest."""
     steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)
     _, ends = np.nonzero(steps == -1)
@@ -239,3 +232,16 @@ def _drop_specks(mask: Bool[np.ndarray, "rows cols"]) -> Bool[np.ndarray, "rows 
     # The end of one run is never the start of the next, so nothing is written twice.
     changes[rows, ends] -= is_kept
     return np.cumsum(changes, axis=1)[:, :-1] == 1
+
+
+def _square(cut: CutOut, side: int) -> Float[np.ndarray, "side side 3"]:
+    """What is cut out, padded to a square with the background and resized."""
+    crop = cut.pixels[cut.box]
+    rows, cols, _ = crop.shape
+    longer = max(rows, cols)
+    square = np.empty((longer, longer, 3), np.uint8)
+    square[:] = cut.background.round()
+    top, left = (longer - rows) // 2, (longer - cols) // 2
+    square[top : top + rows, left : left + cols] = crop
+    small = Image.fromarray(square).resize((side, side), Image.Resampling.BOX)
+    return np.asarray(small, np.float32)
