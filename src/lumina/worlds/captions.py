@@ -135,6 +135,14 @@ def stage(brief: Brief, rng: np.random.Generator | None = None) -> Scene:
     return Scene(brief.background or "white", tuple(placed))
 
 
+def add_article(name: str) -> str:
+    """A name after "a" or "an", or as it is where it stands for several."""
+    is_plural = name.endswith("s") and not name.endswith(("ss", "us"))
+    if is_plural:
+        return name
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+
+
 def _any_brief(rng: np.random.Generator, things: list[str], pairs: float) -> Brief:
     def pick(options: list[str]) -> str:
         return options[rng.integers(len(options))]
@@ -158,18 +166,11 @@ def _write_english(brief: Brief, called: list[str], with_article: bool) -> str:
     first = called[0]
     if brief.place:
         first = f"small {first}"
-    text = _with_article(first) if with_article else first
+    text = add_article(first) if with_article else first
     if brief.relation:
-        text += f" {brief.relation} {_with_article(called[1]) if with_article else called[1]}"
+        text += f" {brief.relation} {add_article(called[1]) if with_article else called[1]}"
     if brief.place:
         text += f" at the {brief.place}"
     if brief.background:
-        text += f" on {_with_article(brief.background)} background"
+        text += f" on {add_article(brief.background)} background"
     return text
-
-
-def _with_article(name: str) -> str:
-    is_plural = name.endswith("s") and not name.endswith(("ss", "us"))
-    if is_plural:
-        return name
-    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"

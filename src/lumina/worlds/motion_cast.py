@@ -1,20 +1,35 @@
 """Which things can be in which clips, and clips drawn at random from those."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from lumina.worlds.drawings import PALETTE
 from lumina.worlds.motion import DIRECTIONS, FRAME_RATE, LONGEST, Clip
 
-# Speeds in the units of `Clip.speed`, and extents. A thing of the largest extent, at the highest
-# speed, is in view for `LONGEST` frames.
-MOVING, MOVING_EXTENT = (0.2, 0.26), (0.44, 0.5)
-SPINNING, SPINNING_EXTENT = (0.22, 0.34), (0.6, 0.68)
-GROWING, SMALL_EXTENT, LARGE_EXTENT = (0.26, 0.31), (0.28, 0.34), (0.84, 0.9)
-FADING, WHOLE_EXTENT = (0.75, 1.0), (0.7, 0.8)
-BOUNCING, BOUNCING_EXTENT = (0.46, 0.6), (0.4, 0.46)
-FIRST_WALL = (0.3, 0.5)  # seconds after which a bounce first turns back
+# Speeds in the units of `Clip.speed`, and extents by direction or kind. A thing of the largest
+# extent at the highest speed is in view for `LONGEST` frames.
+SPEEDS = {
+    "move": (0.2, 0.26),
+    "spin": (0.22, 0.34),
+    "resize": (0.26, 0.31),
+    "fade": (0.75, 1.0),
+    "bounce": (0.46, 0.6),
+    "still": (0.0, 0.0),
+}
+EXTENTS = {
+    "move": (0.44, 0.5),
+    "spin": (0.6, 0.68),
+    "larger": (0.28, 0.34),
+    "smaller": (0.84, 0.9),
+    "fade": (0.7, 0.8),
+    "bounce": (0.4, 0.46),
+    "still": (0.7, 0.8),
+}
+FIRST_TURN = (0.3, 0.5)  # seconds after which a bounce goes back
 JITTER = 0.02  # of centers, in canvases
 
 # A pixel is told from a background that is this far over RGB bytes, and a thing if most are.
@@ -23,6 +38,8 @@ DISTINCT_SHARE = 0.75
 # A thing is seen to spin if, turned by a little, it differs from itself by this share.
 TURNED = 20  # degrees
 CHANGE = 0.25
+
+T = TypeVar("T")
 
 
 class Cast:
@@ -35,13 +52,21 @@ class Cast:
 
     def __init__(self, things: list[str], drawings: UInt8[np.ndarray, "n side side 4"]):
         self.things = things
-        self.backgrounds = {
-            thing: _backgrounds(drawing) for thing, drawing in zip(things, drawings, strict=True)
-        }
-        self.spinners = {
-            thing for thing, drawing in zip(things, drawings, strict=True) if _is_uneven(drawing)
-        }
-        self.things = [thing for thing in things if self.backgrounds[thing]]
+        self._drawings = dict(zip(things, drawings, strict=True))
+        self._backgrounds: dict[str, list[str]] = {}
+        self._spinners: dict[str, bool] = {}
+
+    def backgrounds(self, thing: str) -> list[str]:
+        """Palette colors from which most of a thing differs."""
+        if thing not in self._backgrounds:
+            self._backgrounds[thing] = _backgrounds(self._drawings[thing])
+        return self._backgrounds[thing]
+
+    def is_spinner(self, thing: str) -> bool:
+        """Whether a thing that spins is seen to."""
+        if thing not in self._spinners:
+            self._spinners[thing] = _is_uneven(self._drawings[thing])
+        return self._spinners[thing]
 
     def draw(
         self, rng: np.random.Generator, *, is_held_out: bool = False, frames: int = LONGEST
@@ -57,43 +82,35 @@ class Cast:
         while True:
             thing = self.things[rng.integers(len(self.things))]
             kind = list(DIRECTIONS)[rng.integers(len(DIRECTIONS))]
+            if not self.backgrounds(thing) or (kind == "spin" and not self.is_spinner(thing)):
+                continue
             clip = self.draw_of(thing, kind, rng, frames=frames)
-            if clip.is_held_out == is_held_out and not (
-                kind == "spin" and thing not in self.spinners
-            ):
+            if clip.is_held_out == is_held_out:
                 return clip
 
     def draw_of(
         self, thing: str, kind: str, rng: np.random.Generator, *, frames: int = LONGEST
     ) -> Clip:
-        """Random clip of a thing in a kind of motion."""
-        ways = DIRECTIONS[kind]
-        direction = ways[rng.integers(len(ways))] if ways else None
-        background = self.backgrounds[thing][rng.integers(len(self.backgrounds[thing]))]
-        x, y = 0.5 + rng.uniform(-JITTER, JITTER, 2)
-        seconds = (frames - 1) / FRAME_RATE
+        """Random clip of a thing in a kind of motion, which may be held out."""
+        direction = _pick(DIRECTIONS[kind] or (None,), rng)
+        background = _pick(self.backgrounds(thing), rng)
+        speed = float(rng.uniform(*SPEEDS[kind]))
+        extent = float(rng.uniform(*EXTENTS.get(direction or "", EXTENTS.get(kind, (0, 0)))))
+        x, y = (0.5 + rng.uniform(-JITTER, JITTER, 2)).tolist()
         if kind == "move":
-            speed, extent = rng.uniform(*MOVING), rng.uniform(*MOVING_EXTENT)
-            at = rng.uniform(extent / 2, 1 - extent / 2 - speed * seconds)
-            x, y = {"right": (at, y), "left": (1 - at, y), "down": (x, at), "up": (x, 1 - at)}[
-                direction or ""
-            ]
-        elif kind == "bounce":
-            extent = rng.uniform(*BOUNCING_EXTENT)
-            speed = rng.uniform(*BOUNCING) * rng.choice([-1, 1])
-            until = rng.uniform(*FIRST_WALL) * speed
-            at = (1 - extent / 2 if speed > 0 else extent / 2) - until
+            at = rng.uniform(extent / 2, 1 - extent / 2 - speed * (frames - 1) / FRAME_RATE)
+            starts = {"right": (at, y), "left": (1 - at, y), "down": (x, at), "up": (x, 1 - at)}
+            x, y = starts[direction or ""]
+        if kind == "bounce":
+            speed = speed if rng.random() < 0.5 else -speed
+            wall = 1 - extent / 2 if speed > 0 else extent / 2
+            at = wall - rng.uniform(*FIRST_TURN) * speed
             x, y = (at, y) if direction == "sideways" else (x, at)
-        elif kind == "spin":
-            speed, extent = rng.uniform(*SPINNING), rng.uniform(*SPINNING_EXTENT)
-        elif kind == "resize":
-            speed = rng.uniform(*GROWING)
-            extent = rng.uniform(*(SMALL_EXTENT if direction == "larger" else LARGE_EXTENT))
-        else:
-            speed = rng.uniform(*FADING) if kind == "fade" else 0.0
-            extent = rng.uniform(*WHOLE_EXTENT)
-        center = (float(x), float(y))
-        return Clip(thing, kind, direction, float(speed), center, float(extent), background)
+        return Clip(thing, kind, direction, speed, (float(x), float(y)), extent, background)
+
+
+def _pick(options: Sequence[T], rng: np.random.Generator) -> T:
+    return options[rng.integers(len(options))]
 
 
 def _backgrounds(drawing: UInt8[np.ndarray, "side side 4"]) -> list[str]:
@@ -112,6 +129,6 @@ def _is_uneven(drawing: UInt8[np.ndarray, "side side 4"]) -> bool:
     picture = Image.fromarray(drawing).convert("RGBa")
     turned = picture.rotate(TURNED, Image.Resampling.BICUBIC)
     # Turned there and back is as blurred as turned once.
-    back = turned.rotate(-TURNED, Image.Resampling.BICUBIC).rotate(0)
+    back = turned.rotate(-TURNED, Image.Resampling.BICUBIC)
     once, twice = (np.asarray(one, np.float32) for one in (turned, back))
     return bool(np.square(once - twice).sum() > CHANGE**2 * np.square(twice).sum())

@@ -1,4 +1,4 @@
-"""What a clip shows, by rules that need no model: which thing, how it moves, and whether it jumps."""
+"""What a clip shows, by rules that need no model: the thing, its motion, and its jumps."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from lumina.worlds.judge import (
-    CutOut,
     Lineup,
     average_neighbors,
     border_color,
@@ -37,6 +36,9 @@ TURNING_BACK = 0.04  # canvases that a bounce goes in each of two ways
 JUMP = 3.0
 # Steps as small as this, in the units above, are noise and never a jump beside smaller ones.
 QUIET = 0.12
+
+# A turn must match frames better than none by this much, as a correlation.
+TURN_GAIN = 0.02
 
 _ANGLES = 120
 _RINGS = 10
@@ -240,7 +242,8 @@ def _find_turn(times: list[float], rings: list[Float[np.ndarray, "angles feature
     spectra = [np.fft.rfft(ring, axis=0) for ring in rings]
     most = 0.0
     for lag in range(1, _LAGS + 1):
-        for first, second in zip(range(len(times)), range(lag, len(times))):
+        for first in range(len(times) - lag):
+            second = first + lag
             matches = np.fft.irfft((spectra[second] * spectra[first].conj()).sum(1), _ANGLES)
             norms = np.linalg.norm(rings[first]) * np.linalg.norm(rings[second])
             places = rates * (times[second] - times[first]) * _ANGLES / (2 * np.pi)
@@ -250,9 +253,6 @@ def _find_turn(times: list[float], rings: list[Float[np.ndarray, "angles feature
     if not most or scores[best] - scores[len(rates) // 2] < TURN_GAIN * most:
         return 0.0
     return float(rates[best])
-
-
-TURN_GAIN = 0.02
 
 
 def _slope(times: Float[np.ndarray, " seen"], values: Float[np.ndarray, " seen"]) -> float:
