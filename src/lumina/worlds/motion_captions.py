@@ -49,8 +49,8 @@ SAID = {
     "quicando para cima e para baixo,sem se mover",
     "it": "che si muove a sinistra,che si muove a destra,che si muove in alto,"
     "che si muove in basso,che gira in senso orario,che gira in senso antiorario,che cresce,"
-    "che rimpicciolisce,che appare lentamente,che scompare lentamente,che rimbalza da un lato all'altro,"
-    "che rimbalza su e giù,che resta immobile",
+    "che rimpicciolisce,che appare lentamente,che scompare lentamente,"
+    "che rimbalza da un lato all'altro,che rimbalza su e giù,che resta immobile",
     "fr": "qui va à gauche,qui va à droite,qui monte,qui descend,"
     "qui tourne dans le sens horaire,qui tourne dans le sens antihoraire,qui grandit,"
     "qui rapetisse,qui apparaît lentement,qui disparaît lentement,qui rebondit de gauche à droite,"
