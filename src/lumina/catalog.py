@@ -18,7 +18,7 @@ from lumina.checkpoints.folder import (
     read_setting_of,
 )
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.requests import read_size
+from lumina.requests import read_axes, read_size
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the models that ship with the package are."""
+
+MODALITY_OF = {"LuminaVideoPipeline": "video"}
+"""What pipelines make, where it is not pictures."""
 
 _GEMMA_2B, _LLAMA_2_7B = 2_506_172_416, 6_607_343_616
 """Weights of the text encoders of released models, without a head."""
@@ -95,6 +98,8 @@ class Checkpoint:
     """How many classes it draws. None is a model of text."""
     is_sequence: bool = False
     """Whether its network is a Flag-DiT, which sees a picture as one sequence, not as a plane."""
+    modality: str = "image"
+    """What it makes: a name of `lumina.modalities`."""
 
     def footprint(self) -> Footprint:
         """How much memory it takes, from its files."""
@@ -238,7 +243,15 @@ def find(name: str | Path) -> Checkpoint:
     if not (folder / INDEX).is_file():
         network = _find_network(folder)
         return network if model is None else replace(network, defaults=model.defaults)
-    read_index(folder)
+    index = read_index(folder)
+    modality = MODALITY_OF.get(index["_class_name"], "image")
+    if modality != "image":
+        defaults = {} if model is None else model.defaults
+        return Checkpoint(
+            folder=folder,
+            defaults={**usual_settings(modality, index), **defaults},
+            modality=modality,
+        )
     if model is not None:
         return Checkpoint(folder=folder, defaults=model.defaults)
     side = read_setting_of(folder / "transformer", "sample_size") * PIXELS_PER_LATENT
@@ -249,6 +262,14 @@ def find(name: str | Path) -> Checkpoint:
         classes=config.get("num_classes"),
         is_sequence=config.get("_class_name") == _FLAG_DIT,
     )
+
+
+def usual_settings(modality: str, index: Mapping[str, Any]) -> dict[str, Any]:
+    """What the index of a pipeline says of media that nothing else is asked of."""
+    if modality == "video":
+        width, height, frames = read_axes(index["usual_size"])
+        return {"size": f"{width}x{height}", "frames": frames}
+    return {}
 
 
 def load(

@@ -22,7 +22,7 @@ from lumina.flags import (
     add_reproduce_flags,
     add_task_flags,
 )
-from lumina.requests import SCHEDULER_SETTINGS, ClassToImage, TextToImage
+from lumina.requests import OF_MODALITIES, SCHEDULER_SETTINGS, ClassToImage, TextToImage
 from lumina.settings import names_of
 from lumina.tasks import TASKS
 
@@ -330,7 +330,10 @@ def _prompts(options: argparse.Namespace) -> list[str]:
 def _settings(task: str, options: argparse.Namespace) -> dict[str, Any]:
     """Settings of a task that were given."""
     known = set(names_of(TASKS[task].request))
-    known |= set(names_of(ClassToImage)) if task == "generate" else set()
+    if task == "generate":  # which may be for a model of another kind
+        known |= {
+            name for kind in (ClassToImage, *OF_MODALITIES.values()) for name in names_of(kind)
+        }
     given = {name: value for name, value in vars(options).items() if name in known}
     return {
         name: tuple(value) if isinstance(value, list) else value

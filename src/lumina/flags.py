@@ -10,7 +10,13 @@ from typing import Any, get_type_hints
 
 from lumina.catalog import MODELS
 from lumina.errors import LuminaError
-from lumina.requests import SCHEDULER_SETTINGS, ClassToImage, TextRequest, TextToImage
+from lumina.requests import (
+    OF_MODALITIES,
+    SCHEDULER_SETTINGS,
+    ClassToImage,
+    TextRequest,
+    TextToImage,
+)
 from lumina.settings import TEXTS, is_list, names_of, read_setting, without_none
 from lumina.tasks import TASKS
 
@@ -31,6 +37,9 @@ def add_task_flags(command: argparse.ArgumentParser, name: str) -> None:
             "--prompts", dest="prompt_file", type=Path, metavar="FILE", help="one prompt a line"
         )
         add_flags(command, ClassToImage, set(names_of(ClassToImage)) - set(names_of(TextToImage)))
+        for modality, kind in OF_MODALITIES.items():
+            own = set(names_of(kind)) - set(names_of(TextToImage))
+            add_flags(command.add_argument_group(f"for models of {modality}"), kind, own)
     by_words = {"prompt"} if name == "generate" else set()
     set_by_model = {setting for model in MODELS.values() for setting in model.defaults}
     add_flags(

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import lumina
 from lumina.catalog import load
-from lumina.media import free_path, make_grid, make_table, put_side_by_side, stack, write_png
+from lumina.media import (
+    free_path,
+    make_grid,
+    make_table,
+    put_side_by_side,
+    stack,
+    write_png,
+    write_result,
+)
 from lumina.planning import Job, stem_of
-from lumina.requests import SCHEDULER_SETTINGS, ImageRequest, TextRequest, read_size
+from lumina.requests import OF_MODALITIES, SCHEDULER_SETTINGS, ImageRequest, TextRequest, read_size
 from lumina.tasks import Call, sampling_of
 from lumina.varying import combine
 
@@ -31,7 +39,7 @@ def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[P
         Each file, when it is complete.
     """
     pipelines = _Pipelines()
-    made: list[list[Image]] = []
+    made: list[Sequence[Image]] = []
     told: set[str] = set()
     for number, (request, call) in enumerate(zip(job.requests, job.calls, strict=True)):
         pipeline = pipelines.prepare(request, call)
@@ -42,9 +50,9 @@ def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[P
             tell(cost)
             told.add(cost)
         if job.grid:
-            made.append(images)
+            made.append(pipeline.as_pictures(images))
             continue
-        yield from _write_each(job, request, images)
+        yield from _write_each(job, request, images, pipeline.file_facts)
     if job.grid:
         yield _write_together(job, made)
 
@@ -70,7 +78,7 @@ class _Pipelines:
         pipeline.scheduler = choose_scheduler(self._usual_scheduler, chosen)
         if isinstance(request, TextRequest) and request.tiled:
             pipeline.enable_vae_tiling()
-        else:
+        elif pipeline.components.get("vae") is not None:
             pipeline.disable_vae_tiling()
         return pipeline
 
@@ -115,7 +123,7 @@ def _describe_cost(job: Job, number: int, cost: "Evaluations") -> str:
 
 def _make(
     pipeline: "ImagePipeline", request: ImageRequest, call: Call, preview: Path | None
-) -> "list[Image]":
+) -> Sequence[Any]:
     import torch
 
     source = torch.Generator().manual_seed(cast(int, request.seed))
@@ -126,9 +134,12 @@ def _make(
     return draw(**arguments, return_dict=False)[0]
 
 
-def _write_each(job: Job, request: ImageRequest, images: "Sequence[Image]") -> Iterator[Path]:
+def _write_each(
+    job: Job, request: ImageRequest, images: Sequence[Any], file_facts: dict[str, Any]
+) -> Iterator[Path]:
     facts = _facts(job) | {
         "model_hash": job.model_hashes[request.model],
+        **_modality_of(request),
         "request": dataclasses.asdict(request),
     }
     for number, image in enumerate(images, start=1):
@@ -136,9 +147,9 @@ def _write_each(job: Job, request: ImageRequest, images: "Sequence[Image]") -> I
         path = job.output
         if path.is_dir():
             stem = stem_of(request) if is_one else f"{stem_of(request)}-{number:02}"
-            path = free_path(path / f"{stem}.png")
+            path = free_path(path / f"{stem}{request.endings[0]}")
         record = facts if is_one else facts | {"picture": number}
-        write_png(path, image, record, force=job.force)
+        write_result(path, image, record, force=job.force, **file_facts)
         yield path
 
 
@@ -158,6 +169,11 @@ def _write_together(job: Job, made: "Sequence[Sequence[Image]]") -> Path:
 
 def _facts(job: Job) -> dict[str, Any]:
     return {"version": lumina.__version__, "task": job.task}
+
+
+def _modality_of(request: ImageRequest) -> dict[str, str]:
+    names = [name for name, kind in OF_MODALITIES.items() if isinstance(request, kind)]
+    return {"modality": names[0]} if names else {}
 
 
 def _tabulate(job: Job, cells: "Sequence[Image]") -> "Image":
@@ -205,7 +221,7 @@ class _Preview:
         self, pipeline: "ImagePipeline", step: int, timestep: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
         data = cast("torch.Tensor", pipeline.expected_data)
-        images: Any = pipeline._postprocess(pipeline._decode(data.to(pipeline.dtype)), "pil")
+        images = pipeline.pictures_of(data.to(pipeline.dtype))
         for number, image in enumerate(images, start=1):
             part = "" if len(images) == 1 else f"-{number:02}"
             path = self.folder / f"{self.stem}{part}-step-{step + 1:03}.png"

@@ -16,13 +16,16 @@ from lumina.media import (
     make_folder,
     read_record,
     refuse_existing,
+    refuse_missing_writer,
     refuse_unwritable,
     slug,
 )
 from lumina.requests import (
     ADAPTIVE,
+    OF_MODALITIES,
     ClassToImage,
     ImageRequest,
+    MediaRequest,
 )
 from lumina.settings import check_names, names_of
 from lumina.tasks import TASKS, Call, Pictures, call_of
@@ -78,7 +81,7 @@ def plan(
             there is a `source`, or settings vary.
         vary: Settings with values to compare in one table, such as "guidance=2,4,8": rows by the
             first, columns by the second, and a table for each value of those that follow.
-        output: A PNG file, or a folder. None is a new name here.
+        output: A file whose ending says its format, or a folder. None is a new name here.
         grid: Put all pictures into one file.
         force: Replace `output` if it is a file that exists.
         preview: Folder for pictures of each step.
@@ -145,6 +148,7 @@ def _read_settings(path: Path) -> tuple[str, dict[str, Any]]:
     if task not in TASKS:
         raise UnknownNameError.among(TASKS, task, kind="task")
     kind = ClassToImage if "class_label" in stored else TASKS[task].request
+    kind = OF_MODALITIES.get(record.get("modality", ""), kind)
     # JSON has no tuples.
     settings = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
@@ -187,18 +191,20 @@ class _Desk:
         """What the model of chosen settings is asked by.
 
         Raises:
-            LuminaError: If it is a model of classes, and the task is one of text.
+            LuminaError: If it is a model of classes or other media, and the task is another.
         """
         checkpoint = self.checkpoint(given)
-        if checkpoint.classes is None:
+        kind = OF_MODALITIES.get(checkpoint.modality)
+        if checkpoint.classes is None and kind is None:
             return TASKS[self.task].request
         if self.task != "generate":
+            makes = "draws classes" if kind is None else f"is one of {checkpoint.modality}"
             raise LuminaError(
-                f"{checkpoint.folder} draws classes, and `lumina {self.task}` needs a model of"
-                " prompts",
+                f"{checkpoint.folder} {makes}, and `lumina {self.task}` needs a model of pictures"
+                " from prompts",
                 hint="name another with --model",
             )
-        return ClassToImage
+        return ClassToImage if kind is None else kind
 
     def number(
         self, wishes: Sequence[dict[str, Any]], given: Mapping[str, Any]
@@ -268,7 +274,7 @@ def _defaults(
 ) -> dict[str, Any]:
     """What suits the model, as far as the task leaves it to the model."""
     defaults = dict(checkpoint.defaults)
-    if kind.size is None:
+    if kind.size is None and not issubclass(kind, MediaRequest):
         defaults.pop("size", None)
     times = chosen.get("times")
     if isinstance(times, tuple):
@@ -290,12 +296,17 @@ def _choose_output(
     output: Path | None, first: ImageRequest, *, single: bool, grid: bool, force: bool
 ) -> Path:
     """A file that can be written, or a folder that is there."""
-    name = f"{stem_of(first)}-grid.png" if grid else f"{stem_of(first)}.png"
+    endings = (".png",) if grid else first.endings
+    name = f"{stem_of(first)}{'-grid' if grid else ''}{endings[0]}"
     if output is None:
         output = free_path(Path(name) if single else Path(name).with_suffix(""))
     if output.suffix and not output.is_dir():
-        if output.suffix.lower() != ".png":
-            raise LuminaError(f"{output} is no PNG file", hint="pictures are written as .png")
+        if output.suffix.lower() not in endings:
+            raise LuminaError(
+                f"{output} does not end in {' or '.join(endings)}",
+                hint="the ending says the format of what is made",
+            )
+        refuse_missing_writer(output)
         if not single:
             raise LuminaError(
                 f"several pictures do not fit into {output}",
@@ -305,6 +316,7 @@ def _choose_output(
             refuse_existing(output)
         refuse_unwritable(output)
         return output
+    refuse_missing_writer(Path(name))
     make_folder(output)
     refuse_unwritable(output / name)
     return free_path(output / name) if grid else output

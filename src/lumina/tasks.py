@@ -4,7 +4,7 @@ A task is one entry of `TASKS`, one request in `lumina.requests`, and one file o
 `lumina.pipelines`. The command line, files and their records follow from these.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,11 +22,13 @@ from lumina.requests import (
     ImageRequest,
     InpaintImage,
     Interpolate,
+    MediaRequest,
     OutpaintImage,
     Panorama,
     StyleSet,
     TextRequest,
     TextToImage,
+    TextToVideo,
     Tile,
     UpscaleImage,
     VaryImage,
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 
 Sides = tuple[int, int]
 """Width and height, in pixels."""
+
+CLIPS = (".mp4", ".gif", ".mov", ".webm", ".mkv", ".avi")
+"""Endings of files that are read as clips, not as pictures."""
 
 WHITE = 128
 """From this gray of 255 on, a mask is white, as in `lumina.pipelines.pictures`."""
@@ -100,6 +105,37 @@ class Pictures:
         """
         return self._once((path, size, original), lambda: self._fit_mask(path, size, original))
 
+    def read_frames(self, paths: Sequence[str], size: str, most: int) -> "list[Image]":
+        """Frames of pictures and clips, one after the other, at a size: the last of them.
+
+        Args:
+            paths: Files.
+            size: Of the frames.
+            most: How many are taken.
+
+        Raises:
+            LuminaError: If one cannot be read.
+        """
+        frames = [frame for path in paths for frame in self._frames(path, size)]
+        if len(frames) > most:
+            self._tell(f"of {len(frames)} first frames the last {most} are taken")
+        return frames[-most:]
+
+    def _frames(self, path: str, size: str) -> "list[Image]":
+        if Path(path).suffix.lower() not in CLIPS:
+            return [self.read(path, size)]
+        from PIL import Image
+
+        from lumina.media import refuse_missing_writer
+        from lumina.media.video import read_clip
+
+        refuse_missing_writer(Path("any.mp4"))
+        frames = [Image.fromarray(frame) for frame in read_clip(Path(path))[0]]
+        if frames[0].size == read_size(size):
+            return frames
+        self._tell(f"{path} is {frames[0].width}x{frames[0].height}, and is resized to {size}")
+        return [frame.resize(read_size(size), _lanczos()) for frame in frames]
+
     def _once(self, key: Any, make: "Callable[[], Image]") -> "Image":
         if key not in self._known:
             self._known[key] = make()
@@ -155,12 +191,14 @@ def call_of(request: ImageRequest, pictures: Pictures) -> Call:
     """
     if isinstance(request, ClassToImage):
         return Call(None, {"class_labels": request.class_label} | _size(request))
+    if isinstance(request, MediaRequest):
+        return _CALLS[type(request)](request, pictures)
     return task_of(request).call(request, pictures)
 
 
 def name_of(request: ImageRequest) -> str:
     """The subcommand that a request is for."""
-    if isinstance(request, ClassToImage):
+    if isinstance(request, ClassToImage | MediaRequest):
         return "generate"
     return next(name for name, task in TASKS.items() if task.request is type(request))
 
@@ -179,6 +217,8 @@ def sampling_of(request: ImageRequest) -> dict[str, Any]:
         "num_inference_steps": request.steps,
         "guidance_scale": request.guidance,
     }
+    if isinstance(request, MediaRequest):
+        return chosen | {"negative_prompt": request.negative or None}
     if not isinstance(request, TextRequest):
         return chosen
     chosen |= {
@@ -308,6 +348,18 @@ def _tile(request: Tile, pictures: Pictures) -> Call:
     arguments = {"prompt": request.prompt, "wraps": "both"}
     arguments |= _size(request) | _given(overlap=request.overlap)
     return Call("LuminaPanoramaPipeline", arguments)
+
+
+def _film(request: TextToVideo, pictures: Pictures) -> Call:
+    arguments = {"prompt": request.prompt, "frames": request.frames} | _size(request)
+    if request.first:
+        most = max(1, (request.frames or 2) // 2)
+        arguments["first_frames"] = pictures.read_frames(request.first, str(request.size), most)
+    return Call(None, arguments | _given(to_prompt=request.to_prompt))
+
+
+_CALLS: dict[type[MediaRequest], Callable[[Any, Pictures], Call]] = {TextToVideo: _film}
+"""How media are made that are no pictures."""
 
 
 def _remember_prompt(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from lumina.training.autoencoder import AutoencoderObjective, fold_main_axes, to_pixels
+from lumina.modalities.image import to_pixels
+from lumina.training.autoencoder import AutoencoderObjective, fold_main_axes
 from lumina.training.recipes import AutoencoderRecipe
 
 TINY = {"channels": (4, 4, 4, 4), "groups": 2, "crop": 32, "batch_size": 4, "steps": 10}

@@ -20,7 +20,7 @@ from lumina.backbones.blocks import (
     TextKeyValue,
     check_heads,
 )
-from lumina.backbones.packing import pack_each, unpack_each
+from lumina.backbones.packing import Grid, embed_frames, pack_each, restore_frames, unpack_each
 from lumina.backbones.parallel import TokenSplit
 from lumina.backbones.transformer import FlowTransformer
 from lumina.nn.extrapolation import UNSCALED, RopeScaling
@@ -33,7 +33,6 @@ from lumina.nn.layers import (
     TimeClassEmbed,
     TimeTextEmbed,
     feed_forward_width,
-    unpatchify,
 )
 from lumina.nn.rope import rope_table
 
@@ -242,10 +241,8 @@ class FlagDiT(FlowTransformer):
 
     def _tokens(self, data: Float[Tensor, "b c *grid"]) -> Float[Tensor, "b n d"]:
         """Patches in reading order, with what ends each row and each frame."""
-        video = _as_video(data)
-        frames, rows, cols = self._grid(video)
-        patches = self.patch_embedder(video.transpose(1, 2).flatten(0, 1))
-        tokens = patches.unflatten(1, (rows, cols)).unflatten(0, (-1, frames))
+        _, rows, cols = self._grid(data)
+        tokens = embed_frames(data, self.patch_embedder).unflatten(2, (rows, cols))
         if self.line_token is not None:
             tokens = torch.cat([tokens, self.line_token.expand_as(tokens[..., :1, :])], dim=-2)
         tokens = tokens.flatten(2, 3)
@@ -257,23 +254,15 @@ class FlagDiT(FlowTransformer):
         self, values: Float[Tensor, "b n values"], like: Float[Tensor, "b c *grid"]
     ) -> Float[Tensor, "b out *grid"]:
         """Values of patches, put back where `_tokens` took them from."""
-        frames, rows, cols = self._grid(_as_video(like))
+        frames, rows, cols = self._grid(like)
         values = values.unflatten(1, (frames, -1))
         if self.frame_token is not None:
             values = values[:, :, :-1]
-        values = values.unflatten(2, (rows, -1))[..., :cols, :].flatten(2, 3).flatten(0, 1)
-        pictures = unpatchify(values, patch_size=self.patch_size, rows=rows, cols=cols)
-        video = pictures.unflatten(0, (-1, frames)).transpose(1, 2)
-        return video.reshape(len(like), -1, *like.shape[2:])
+        values = values.unflatten(2, (rows, -1))[..., :cols, :].flatten(2, 3)
+        return restore_frames(values, like, self.patch_size)
 
-    def _grid(self, video: Float[Tensor, "b c frames height width"]) -> tuple[int, int, int]:
-        frames, height, width = video.shape[2:]
-        size = self.patch_size
-        if height % size or width % size:
-            raise ValueError(
-                f"latents of {height} x {width} do not divide into patches of {size} x {size}"
-            )
-        return frames, height // size, width // size
+    def _grid(self, data: Float[Tensor, "b c *grid"]) -> Grid:
+        return Grid.of(data, axes=data.ndim - 2, patch_size=self.patch_size)
 
     def _rope(
         self, tokens: int, scaling: RopeScaling, device: torch.device, cache: StepCache | None
@@ -288,10 +277,3 @@ class FlagDiT(FlowTransformer):
         return rope_table(
             positions, channels=(self.head_dim,), theta=self.rope_theta, scaling=scaling
         )
-
-
-def _as_video(data: Float[Tensor, "b c *grid"]) -> Float[Tensor, "b c frames height width"]:
-    """Sequences are one row, and pictures one frame, of a video."""
-    while data.ndim < 5:
-        data = data.unsqueeze(2)
-    return data

@@ -22,7 +22,14 @@ from lumina.backbones.blocks import (
     TextKeyValue,
     check_heads,
 )
-from lumina.backbones.packing import pack, pack_each, unpack_each
+from lumina.backbones.packing import (
+    Grid,
+    embed_frames,
+    pack,
+    pack_each,
+    restore_frames,
+    unpack_each,
+)
 from lumina.backbones.parallel import TokenSplit
 from lumina.backbones.transformer import FlowTransformer
 from lumina.nn.extrapolation import UNSCALED, RopeScaling
@@ -35,10 +42,15 @@ from lumina.nn.layers import (
     TimeClassEmbed,
     TimeTextEmbed,
     feed_forward_width,
-    unpatchify,
 )
 from lumina.nn.moe import MixtureOfExperts
-from lumina.nn.rope import channels_of_axes, crop_rope_table, grid_positions, rope_table
+from lumina.nn.rope import (
+    channels_of_axes,
+    check_lent,
+    crop_rope_table,
+    grid_positions,
+    rope_table,
+)
 
 ROUTINGS = {None: (None,), "time": ("time",), "space": ("space",), "both": ("time", "space")}
 """What the router of each feed-forward network of a block reads, if there is a router."""
@@ -126,7 +138,8 @@ class NextDiT(FlowTransformer):
     """Predict the velocity of latent pictures, as diffusers' `LuminaNextDiT2DModel` does.
 
     Its state dict has the keys and shapes of that class, so either loads what the other saves.
-    The class-conditional models and mixtures of experts of the original release are settings.
+    The class-conditional models and mixtures of experts of the original release are settings; so
+    are sequences, points and frames of pictures, of which the latents have one axis or three.
 
     Args:
         sample_size: Height and width of the latents of a picture of the usual size.
@@ -144,8 +157,14 @@ class NextDiT(FlowTransformer):
         cross_attention_dim: Width of the text features. Has no effect where there are classes.
         scaling_factor: Kept for diffusers' configurations; has no effect.
         rope_axes: Channels of a head that are turned by frame, row and column. None stands for
-            rows and columns in equal parts.
+            rows and columns in equal parts. Sequences have columns alone, and data without an order
+            have none: (0, 0, 0).
         rope_theta: How much slower the last frequency of an axis turns than the first.
+        rope_lent: Channels that rows and columns lend to frames, in equal parts: those of their
+            slowest frequencies. So a network of pictures becomes one of frames, and keeps the rest.
+        rope_frame_theta: The same as `rope_theta`, for borrowed channels.
+        out_channels: Channels of the velocity, where the input has others besides the noisy
+            latents. None stands for `in_channels`, or twice as many with `learn_sigma`.
         num_classes: Makes a model of classes instead of text, as those of ImageNet: norms before
             attention and feed-forward have no weights, and the output is shifted too.
         moe_routing: Makes feed-forward networks mixtures of experts: chosen by "time", by the
@@ -187,6 +206,9 @@ class NextDiT(FlowTransformer):
         moe_routing: str | None = None,
         num_experts: int = 8,
         experts_per_token: int = 2,
+        rope_lent: int = 0,
+        rope_frame_theta: float = 100.0,
+        out_channels: int | None = None,
     ):
         super().__init__()
         kv_heads = num_kv_heads or num_attention_heads
@@ -195,9 +217,10 @@ class NextDiT(FlowTransformer):
             known = ", ".join(map(repr, ROUTINGS))
             raise ValueError(f"moe_routing must be one of {known}, got {moe_routing!r}")
         self.patch_size = patch_size
-        self.out_channels = in_channels * 2 if learn_sigma else in_channels
+        self.out_channels = out_channels or (in_channels * 2 if learn_sigma else in_channels)
         self.head_dim = hidden_size // num_attention_heads
         self.rope_axes = channels_of_axes(rope_axes, head_width=self.head_dim)
+        check_lent(rope_lent, self.rope_axes)
         self.rope_theta = rope_theta
         self.gradient_checkpointing = False
         condition_width = min(hidden_size, 1024)
@@ -244,7 +267,7 @@ class NextDiT(FlowTransformer):
 
     def forward(
         self,
-        hidden_states: Float[Tensor, "b c height width"] | list[Tensor],
+        hidden_states: Float[Tensor, "b c *grid"] | list[Tensor],
         timestep: Float[Tensor, " b"],
         encoder_hidden_states: Float[Tensor, "b m e"] | None = None,
         encoder_mask: Shaped[Tensor, "b m"] | None = None,
@@ -258,11 +281,12 @@ class NextDiT(FlowTransformer):
         attend: Attends = None,
         attend_text: Attends = None,
         balance: list[Tensor] | None = None,
-    ) -> Transformer2DModelOutput | tuple[Float[Tensor, "b out height width"] | list[Tensor]]:
+    ) -> Transformer2DModelOutput | tuple[Float[Tensor, "b out *grid"] | list[Tensor]]:
         """Return the velocity of noisy latents, in `sample`.
 
         Args:
-            hidden_states: Noisy latents; a list if their sizes differ, and so is the result.
+            hidden_states: Noisy latents with two axes (pictures), three (frames of pictures) or one
+                (sequences and points); a list if their sizes differ, and so is the result.
             timestep: Times in [0, 1], where 0 is noise.
             encoder_hidden_states: Features of each text token.
             encoder_mask: How much each text token counts in the mean of the text. Attention sees
@@ -287,11 +311,13 @@ class NextDiT(FlowTransformer):
             ValueError: If the latents do not fill whole patches, `image_rotary_emb` is too
                 small, `base_sequence_length` is not above 1, or text or classes are missing.
         """
-        samples = hidden_states if isinstance(hidden_states, list) else [hidden_states]
-        grids = [self._grid(sample) for sample in samples]
-        packed = pack_each(hidden_states, self.patch_embedder)
+        if isinstance(hidden_states, list):
+            grids = [self._grid(sample[None]) for sample in hidden_states]
+        else:
+            grids = [self._grid(hidden_states)]
+        packed = pack_each(hidden_states, self._tokens)
         device = packed.tokens.device
-        ropes = [self._rope(image_rotary_emb, *grid, rope, device, cache) for grid in grids]
+        ropes = [self._rope(image_rotary_emb, grid, rope, device, cache) for grid in grids]
         context = self.make_context(
             packed,
             ropes[0] if packed.row is None else pack(ropes).tokens,
@@ -306,7 +332,7 @@ class NextDiT(FlowTransformer):
             balance=balance,
         )
         values = self.norm_out(self.run_blocks(packed.tokens, context, cache), context.condition)
-        sample = unpack_each(packed._replace(tokens=values), hidden_states, self._picture)
+        sample = unpack_each(packed._replace(tokens=values), hidden_states, self._data)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     @property
@@ -320,25 +346,22 @@ class NextDiT(FlowTransformer):
         if self.fits_diffusers:
             for name in _ONLY_OURS:
                 del config[name]
-            del config["num_experts"], config["experts_per_token"]
+            del config["num_experts"], config["experts_per_token"], config["rope_frame_theta"]
             config["_class_name"] = "LuminaNextDiT2DModel"
             config["num_kv_heads"] = config["num_kv_heads"] or config["num_attention_heads"]
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
-    def _grid(self, latents: Float[Tensor, "*b c height width"]) -> tuple[int, int]:
-        height, width = latents.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"latents of {height} x {width} do not divide into patches of "
-                f"{self.patch_size} x {self.patch_size}"
-            )
-        return height // self.patch_size, width // self.patch_size
+    def _grid(self, data: Float[Tensor, "b c *grid"]) -> Grid:
+        return Grid.of(data, axes=data.ndim - 2, patch_size=self.patch_size)
 
-    def _picture(
-        self, values: Float[Tensor, "b n values"], like: Float[Tensor, "b c height width"]
-    ) -> Float[Tensor, "b out height width"]:
-        rows, cols = self._grid(like)
-        return unpatchify(values, patch_size=self.patch_size, rows=rows, cols=cols)
+    def _tokens(self, data: Float[Tensor, "b c *grid"]) -> Float[Tensor, "b n d"]:
+        return embed_frames(data, self.patch_embedder).flatten(1, 2)
+
+    def _data(
+        self, values: Float[Tensor, "b n values"], like: Float[Tensor, "b c *grid"]
+    ) -> Float[Tensor, "b out *grid"]:
+        frames = self._grid(like).frames
+        return restore_frames(values.unflatten(1, (frames, -1)), like, self.patch_size)
 
     def make_rope(
         self,
@@ -346,35 +369,49 @@ class NextDiT(FlowTransformer):
         cols: int,
         scaling: RopeScaling = UNSCALED,
         *,
+        frames: int = 1,
         device: torch.device | str | None = None,
     ) -> Float[Tensor, "n half 2"]:
         """Rotations of each patch of a grid, as `rope_table` has them."""
-        return self.rope_at(grid_positions(rows=rows, cols=cols, device=device), scaling)
+        positions = grid_positions(frames=frames, rows=rows, cols=cols, device=device)
+        return self.rope_at(positions, scaling)
 
     def rope_at(
         self, positions: Float[Tensor, "n 3"], scaling: RopeScaling = UNSCALED
     ) -> Float[Tensor, "n half 2"]:
         """Rotations at any frames, rows and columns, which need not be whole numbers."""
         return rope_table(
-            positions, channels=self.rope_axes, theta=self.rope_theta, scaling=scaling
+            positions,
+            channels=self.rope_axes,
+            theta=self.rope_theta,
+            scaling=scaling,
+            lent=self.config["rope_lent"],
+            lent_theta=self.config["rope_frame_theta"],
         )
 
     def _rope(
         self,
         table: Shaped[Tensor, "table_rows table_cols half"] | None,
-        rows: int,
-        cols: int,
+        grid: Grid,
         scaling: RopeScaling,
         device: torch.device,
         cache: StepCache | None,
     ) -> Float[Tensor, "n half 2"]:
+        frames, rows, cols = grid
         if table is not None:
             return crop_rope_table(table, rows=rows, cols=cols).to(device)
-        make = partial(self.make_rope, rows, cols, scaling, device=device)
-        return make() if cache is None else cache.rope(make, rows, cols, scaling)
+        make = partial(self.make_rope, rows, cols, scaling, frames=frames, device=device)
+        return make() if cache is None else cache.rope(make, grid, scaling)
 
 
-_ONLY_OURS = {"rope_axes": None, "rope_theta": 10000, "num_classes": None, "moe_routing": None}
+_ONLY_OURS = {
+    "rope_axes": None,
+    "rope_theta": 10000,
+    "num_classes": None,
+    "moe_routing": None,
+    "rope_lent": 0,
+    "out_channels": None,
+}
 """Settings that diffusers' class lacks, and the values at which it computes the same."""
 
 

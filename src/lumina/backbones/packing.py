@@ -1,12 +1,14 @@
-"""Samples of different lengths in one batch."""
+"""Samples of different lengths, and of any number of axes, as tokens of one batch."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from lumina.nn.layers import PatchEmbed, unpatchify
 
 
 class Packed(NamedTuple):
@@ -87,3 +89,58 @@ def unpack_each(
         raise ValueError("tokens of a batch cannot be told apart by a list of samples")
     rows = zip(packed.tokens, packed.row.lengths, data, strict=True)
     return [restore(row[None, :length], sample[None])[0] for row, length, sample in rows]
+
+
+class Grid(NamedTuple):
+    """Patches of a sample along each axis: sequences are one row, and pictures one frame."""
+
+    frames: int
+    rows: int
+    cols: int
+
+    @classmethod
+    def of(cls, data: Tensor, *, axes: int, patch_size: int) -> "Grid":
+        """Patches of data whose last axes are those of its grid.
+
+        Args:
+            data: Latents.
+            axes: 1 for sequences, 2 for pictures, 3 for frames of pictures.
+            patch_size: Height and width of a patch; a patch never spans frames.
+
+        Raises:
+            ValueError: If the latents do not fill whole patches.
+        """
+        frames, height, width = (*[1] * (3 - axes), *data.shape[-axes:])
+        if height % patch_size or width % patch_size:
+            raise ValueError(
+                f"latents of {height} x {width} do not divide into patches of "
+                f"{patch_size} x {patch_size}"
+            )
+        return cls(frames, height // patch_size, width // patch_size)
+
+
+def embed_frames(
+    data: Float[Tensor, "b c *grid"], embed: PatchEmbed
+) -> Float[Tensor, "b frames n d"]:
+    """Tokens of each frame, row by row."""
+    video = _as_video(data)
+    patches = embed(video.transpose(1, 2).flatten(0, 1))
+    return patches.unflatten(0, (-1, video.shape[2]))
+
+
+def restore_frames(
+    values: Float[Tensor, "b frames n values"], like: Float[Tensor, "b c *grid"], patch_size: int
+) -> Float[Tensor, "b out *grid"]:
+    """Data of the grid of `like` from the values of its patches."""
+    grid = Grid.of(like, axes=like.ndim - 2, patch_size=patch_size)
+    pictures = unpatchify(
+        values.flatten(0, 1), patch_size=patch_size, rows=grid.rows, cols=grid.cols
+    )
+    video = pictures.unflatten(0, (-1, grid.frames)).transpose(1, 2)
+    return video.reshape(len(like), -1, *like.shape[2:])
+
+
+def _as_video(data: Float[Tensor, "b c *grid"]) -> Float[Tensor, "b c frames height width"]:
+    while data.ndim < 5:
+        data = data.unsqueeze(2)
+    return data

@@ -23,6 +23,8 @@ def rope_table(
     channels: tuple[int, ...],
     theta: float = 10000.0,
     scaling: RopeScaling = UNSCALED,
+    lent: int = 0,
+    lent_theta: float = 100.0,
 ) -> Float[Tensor, "n half 2"]:
     """Cosine and sine of the angles by which `rotate` turns the channels of each token.
 
@@ -33,29 +35,53 @@ def rope_table(
         channels: How many channels of a head each axis turns: even numbers, 0 for an unused axis.
         theta: How much slower the last frequency of an axis turns than the first.
         scaling: How a larger grid than that of training is read.
+        lent: How many of these channels turn by the first axis instead, which has none of its own:
+            the last ones, which turn the slowest.
+        lent_theta: How much slower the last frequency of lent channels turns than the first.
 
     Raises:
         ValueError: If the scaling has values for another number of axes.
 
     Source:
         Lumina-Next, arXiv:2406.18583, section 2.2. Two axes give the table of diffusers'
-        `get_2d_rotary_pos_embed_lumina`, in the same float32 operations.
+        `get_2d_rotary_pos_embed_lumina`, in the same float32 operations. Lending is ours.
     """
     device = positions.device
     turns = [torch.arange(count // 2, device=device) for count in channels]
     slowness = [2 * turn / count for turn, count in zip(turns, channels, strict=True)]
     owners = [torch.full_like(turn, axis) for axis, turn in enumerate(turns)]
     order = torch.cat(turns).argsort(stable=True)
-    owner = torch.cat(owners)[order]
-    frequencies = _frequencies(torch.cat(slowness)[order], owner, theta, scaling, len(channels))
+    owner, slow = torch.cat(owners)[order], torch.cat(slowness)[order]
+    bases: float | Tensor = theta
+    if lent:
+        bases = torch.full_like(slow, theta)
+        owner[-lent // 2 :], bases[-lent // 2 :] = 0, lent_theta
+        slow[-lent // 2 :] = 2 * torch.arange(lent // 2, device=device) / lent
+    frequencies = _frequencies(slow, owner, bases, scaling, len(channels))
     angles = positions[:, owner] * frequencies
     return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+
+def check_lent(lent: int, axes: tuple[int, ...]) -> None:
+    """Refuse channels that rows and columns cannot lend to frames.
+
+    Raises:
+        ValueError: If frames have their own, or rows and columns have no such equal parts.
+    """
+    if not lent:
+        return
+    frames, rows, cols = axes
+    if frames or rows != cols or lent % 4 or not 0 < lent <= rows + cols:
+        raise ValueError(
+            f"rows and columns with {rows} and {cols} channels cannot lend {lent} to frames with"
+            f" {frames}: it takes a multiple of 4, equal parts, and frames without their own"
+        )
 
 
 def _frequencies(
     slow: Float[Tensor, " half"],
     owner: Int[Tensor, " half"],
-    theta: float,
+    theta: float | Float[Tensor, " half"],
     scaling: RopeScaling,
     axes: int,
 ) -> Float[Tensor, " half"]:
@@ -103,7 +129,9 @@ def crop_rope_table(
 def rotate(
     x: Float[Tensor, "b n h k"], rope: Float[Tensor, "*b n half 2"]
 ) -> Float[Tensor, "b n h k"]:
-    """Turn neighbouring pairs of channels by the angle of their token."""
+    """Turn neighbouring pairs of channels by the angle of their token, or none of them."""
+    if not rope.shape[-2]:
+        return x
     rope = rope.unsqueeze(-3)
     pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():
@@ -126,8 +154,8 @@ def channels_of_axes(axes: Sequence[int] | None, *, head_width: int) -> tuple[in
     """Channels of a head that are turned by frame, row and column.
 
     Args:
-        axes: Even numbers that add up to the width of a head. None: rows and columns have half of
-            it each.
+        axes: Even numbers that add up to the width of a head, or to nothing. None: rows and columns
+            have half of it each.
         head_width: Channels of a head.
 
     Raises:
@@ -137,9 +165,10 @@ def channels_of_axes(axes: Sequence[int] | None, *, head_width: int) -> tuple[in
         return (0, head_width // 2, head_width // 2)
     if axes is None:
         raise ValueError(f"rows and columns need a head width divisible by 4, got {head_width}")
-    if len(axes) != 3 or sum(axes) != head_width or any(count % 2 for count in axes):
+    fits = len(axes) == 3 and sum(axes) in (0, head_width)
+    if not fits or any(count % 2 or count < 0 for count in axes):
         raise ValueError(
-            f"rope_axes must be 3 even numbers that add up to the head width {head_width}, "
-            f"got {tuple(axes)}"
+            f"rope_axes must be 3 even numbers that add up to the head width {head_width}, or to 0,"
+            f" got {tuple(axes)}"
         )
     return tuple(axes)

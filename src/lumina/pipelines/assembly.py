@@ -1,6 +1,6 @@
 """A pipeline around a network that comes alone, as those of the original release do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from lumina.pipelines.rewrite import LuminaRewritePipeline
 from lumina.pipelines.style import LuminaStylePipeline
 from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.pipelines.upscale import LuminaUpscalePipeline
+from lumina.pipelines.video import LuminaVideoPipeline
 from lumina.requests import PRESETS
 
 KINDS: dict[str, type[ImagePipeline]] = {
@@ -44,8 +45,12 @@ KINDS: dict[str, type[ImagePipeline]] = {
     "LuminaImg2ImgPipeline": LuminaImg2ImgPipeline,
     "LuminaInpaintPipeline": LuminaInpaintPipeline,
     "LuminaRewritePipeline": LuminaRewritePipeline,
+    "LuminaVideoPipeline": LuminaVideoPipeline,
 }
 """Our class for each that an index may name."""
+
+OF_MODALITIES: dict[str, type[LuminaVideoPipeline]] = {"video": LuminaVideoPipeline}
+"""The pipeline of each modality but pictures."""
 
 
 def assemble(
@@ -54,6 +59,8 @@ def assemble(
     text_encoder: str | Path | None = None,
     vae: str | Path | None = None,
     preset: str | None = None,
+    modality: str = "image",
+    size: Sequence[int] = (),
 ) -> ImagePipeline:
     """Put a text encoder, a VAE and a scheduler around a network.
 
@@ -64,12 +71,19 @@ def assemble(
         vae: The same for the VAE.
         preset: "original" samples as the release did. None is how diffusers samples; a Flag-DiT
             is sampled as the release did in any case.
+        modality: What the network makes, where it is not pictures.
+        size: Of its media, where nothing else is asked for.
 
     Raises:
         LuminaError: If a part is not on this machine, or does not fit the network.
     """
     check_preset(preset)
     dtype = backbone.dtype
+    if modality != "image":
+        encoder, tokenizer = _load_text_encoder(text_encoder, backbone, dtype)
+        kind = OF_MODALITIES[modality]
+        folder = Path() if vae is None else vae_folder(vae)
+        return kind.around(backbone, encoder, tokenizer, folder, size)
     decoder = _load_vae(vae, backbone, dtype)
     scheduler = FlowMatchEulerDiscreteScheduler()
     if backbone.config["num_classes"] is not None:

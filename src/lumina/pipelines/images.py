@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,9 @@ from lumina.pipelines.pictures import as_precise, refuse_step_cache
 from lumina.pipelines.tiling import disable_tiling, enable_tiling
 from lumina.requests import SIZE_MULTIPLE, steps_left
 from lumina.types import Size, VelocityAt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Evaluations(NamedTuple):
@@ -102,7 +105,7 @@ class ImagePipeline(DiffusionPipeline):
         return self._evaluations
 
     @property
-    def expected_data(self) -> Float[Tensor, "b c rows cols"] | None:
+    def expected_data(self) -> Float[Tensor, "b c *grid"] | None:
         """Latents that the latest velocity leads to, for callbacks to look at."""
         return self._expected_data
 
@@ -194,6 +197,19 @@ class ImagePipeline(DiffusionPipeline):
             )
         return latents.to(device, dtype)
 
+    @property
+    def file_facts(self) -> dict[str, Any]:
+        """What files of results have to say besides how they were made."""
+        return {}
+
+    def as_pictures(self, media: Sequence[Any]) -> "Sequence[Image]":
+        """Results as pictures, for grids: themselves."""
+        return media
+
+    def pictures_of(self, latents: Float[Tensor, "b c *grid"]) -> "list[Image]":
+        """What latents look like."""
+        return cast(Any, self._postprocess(self._decode(latents), "pil"))
+
     def _begin_call(self) -> None:
         """Forget what the call before left: that it was stopped, and what it cost."""
         self._interrupt = False
@@ -206,12 +222,12 @@ class ImagePipeline(DiffusionPipeline):
 
     def _follow(
         self,
-        x: Float[Tensor, "b c rows cols"],
+        x: Float[Tensor, "b c *grid"],
         timesteps: Num[Tensor, " s"],
         velocity_at: VelocityAt,
         generator: torch.Generator | list[torch.Generator] | None,
         after_step: Callable[[int, Tensor, Tensor], Tensor],
-    ) -> Float[Tensor, "b c rows cols"]:
+    ) -> Float[Tensor, "b c *grid"]:
         """Take all steps from noise.
 
         Args:

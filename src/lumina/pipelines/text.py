@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from diffusers import AutoencoderKL, ImagePipelineOutput, LuminaNextDiT2DModel
@@ -36,6 +36,9 @@ from lumina.pipelines.single_file import load_single_file
 from lumina.pipelines.velocity import Condition, TextVelocity, as_guidance_scale, repeat_rows
 from lumina.requests import SIZE_MULTIPLE
 from lumina.types import Size
+
+if TYPE_CHECKING:
+    from lumina.pipelines.media import MediaVelocity
 
 _OURS = (NextDiT.__module__, NextDiT.__name__)
 _PUBLISHED = ("diffusers", LuminaNextDiT2DModel.__name__)
@@ -344,7 +347,9 @@ class TextPipeline(ImagePipeline, LoraMixin):
         self._guidance = sampling.guidance
         self._guidance_scale = as_guidance_scale(sampling.guidance_scale, pictures)
 
-    def _after_step(self, velocity: TextVelocity) -> Callable[[int, Tensor, Tensor], Tensor]:
+    def _after_step(
+        self, velocity: "TextVelocity | MediaVelocity"
+    ) -> Callable[[int, Tensor, Tensor], Tensor]:
         """What calls the callback, and takes over what it changed."""
         callback = cast(Any, velocity.sampling.callback_on_step_end)
         names = velocity.sampling.callback_tensors

@@ -16,6 +16,7 @@ from lumina.requests.drawing import (
 )
 from lumina.requests.editing import EditImage, InpaintImage, OutpaintImage, UpscaleImage, VaryImage
 from lumina.requests.fields import STRENGTH
+from lumina.requests.media import OF_MODALITIES, MediaRequest, TextToVideo
 from lumina.requests.sampling import (
     ADAPTIVE,
     CONTEXT_DROPS,
@@ -41,6 +42,7 @@ from lumina.requests.sizes import (
     check_larger,
     check_size,
     nearest_size,
+    read_axes,
     read_place,
     read_size,
 )
@@ -53,6 +55,7 @@ __all__ = [
     "EXTRAPOLATIONS",
     "LAST_STEPS",
     "MULTISTEP",
+    "OF_MODALITIES",
     "PRESETS",
     "SCALES",
     "SCHEDULER_SETTINGS",
@@ -68,11 +71,13 @@ __all__ = [
     "ImageRequest",
     "InpaintImage",
     "Interpolate",
+    "MediaRequest",
     "OutpaintImage",
     "Panorama",
     "StyleSet",
     "TextRequest",
     "TextToImage",
+    "TextToVideo",
     "Tile",
     "UpscaleImage",
     "VaryImage",
@@ -81,6 +86,7 @@ __all__ = [
     "check_size",
     "check_steps",
     "nearest_size",
+    "read_axes",
     "read_cells",
     "read_place",
     "read_size",

@@ -167,6 +167,8 @@ class ImageRequest:
         _refuse_other_steps,
         _refuse_lone_step,
     )
+    endings: ClassVar[tuple[str, ...]] = (".png",)
+    """Of the files that results are written to; the first is usual."""
 
     model: str = setting(
         "lumina-mini", "a name, a folder, a file or a hub id", metavar="NAME|PATH|HUB_ID"

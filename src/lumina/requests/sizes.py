@@ -21,6 +21,18 @@ def read_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def read_axes(text: str) -> tuple[int, ...]:
+    """Lengths of all axes of a size like `96x96x8`, of which there may be one or more.
+
+    Raises:
+        LuminaError: If it is written in another way.
+    """
+    parts = text.strip().lower().replace("×", "x").split("x")
+    if not all(part.isdecimal() and 0 < int(part) < 10**9 for part in parts):
+        raise LuminaError(f"size is {text!r}", hint="write the length of each axis: 96x96x8")
+    return tuple(map(int, parts))
+
+
 def nearest_size(width: float, height: float) -> tuple[int, int]:
     """The size nearest to this one that models can make."""
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from lumina.modalities.image import to_pixels
 from lumina.training.recipes import AutoencoderRecipe
 from lumina.training.sharding import ALONE, Share
 from lumina.worlds.drawings import PALETTE, fit, sprite
@@ -146,12 +147,6 @@ class AutoencoderObjective:
             canvas.paste(drawing, (left, top), drawing)
         crop = np.asarray(canvas)
         return crop[..., rng.permutation(3)] if rng.random() < 0.25 else crop
-
-
-def to_pixels(pictures: list[np.ndarray]) -> Float[Tensor, "b 3 rows cols"]:
-    """RGB bytes as values in [-1, 1]."""
-    stacked = torch.from_numpy(np.stack(pictures))
-    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -9,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from lumina.modalities import find_modality
+from lumina.pipelines.assembly import vae_folder
 from lumina.training.data.dataset import Stages, Survey
 from lumina.training.flow import find_data, make_batches
 from lumina.training.recipes import FlowRecipe, Recipe
-from lumina.training.starting import latent_factor, make_network
+from lumina.training.starting import make_network
 from lumina.training.trainer import PRECISIONS
-from lumina.types import Size
 
 CAPTIONS_SHOWN = 5
 BATCHES_COUNTED = 50
@@ -116,11 +118,12 @@ def _place_on_cpu(network: nn.Module) -> None:
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
-def _activations(recipe: FlowRecipe, network: nn.Module, size: Size, count: int) -> int:
+def _activations(recipe: FlowRecipe, network: nn.Module, size: tuple[int, ...], count: int) -> int:
     """Bytes that one forward pass keeps, each storage once, without those of the weights."""
-    factor = latent_factor(recipe)
     module: Any = network
-    shape = (count, module.config["in_channels"], size.height // factor, size.width // factor)
+    folder = vae_folder(recipe.autoencoder) if recipe.autoencoder else Path()
+    grid = find_modality(recipe.modality).grid(folder, size)
+    shape = (count, module.config["in_channels"], *grid)
     if recipe.checkpoint_activations:
         module.enable_gradient_checkpointing()
     given: dict[str, Any] = {"class_labels": torch.zeros(count, dtype=torch.int64)}
@@ -156,8 +159,8 @@ def _counting(module: nn.Module) -> Iterator[dict[int, int]]:
     alive.clear()
 
 
-def _largest(stages: Stages) -> tuple[Size, int]:
-    """Size and number of pictures of the batch with the most pixels."""
+def _largest(stages: Stages) -> tuple[tuple[int, ...], int]:
+    """Size and number of the largest batch."""
     feed = max(stages.feeds, key=lambda feed: feed.pixels)
     return feed.sizes[0], feed.count(feed.sizes[0])
 

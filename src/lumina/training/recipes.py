@@ -171,7 +171,8 @@ class FlowRecipe(Recipe):
     """Train a backbone to turn noise into latents of pictures, from captions or classes."""
 
     # Data
-    data: tuple[dict, ...] = setting((), "sources of pictures: tables [[data]]", check=_check_data)
+    modality: str = setting("image", "what is trained on", metavar="NAME")
+    data: tuple[dict, ...] = setting((), "sources: tables [[data]]", check=_check_data)
     crops: dict = setting({}, "sizes of pictures: the table [crops]", check=_check_crops)
     shapes: str = setting(
         "one", "pictures of a batch have one size, or any", choices=("one", "packed")
@@ -238,8 +239,11 @@ class FlowRecipe(Recipe):
         for table in self.data:
             if table.get("start", 0) >= table.get("until", 1):
                 raise LuminaError("a source has a start that is not before its until")
-        if not self.autoencoder:
-            raise LuminaError("there is no autoencoder", hint='such as autoencoder = "sdxl"')
+        self._check_autoencoder()
+        if self.modality != "image" and self.shapes == "packed":
+            raise LuminaError(
+                "only pictures are packed to batches of several sizes", hint='set shapes = "one"'
+            )
         if bool(self.text_encoder) == bool(self.classes):
             raise LuminaError(
                 "give a text_encoder to train on captions, or the number of classes",
@@ -260,6 +264,17 @@ class FlowRecipe(Recipe):
             )
         if not self.start_from and not self.network:
             self._check_heads()
+
+    def _check_autoencoder(self) -> None:
+        from lumina.modalities import find_modality
+
+        needed = find_modality(self.modality).needs_autoencoder
+        if needed and not self.autoencoder:
+            raise LuminaError("there is no autoencoder", hint='such as autoencoder = "sdxl"')
+        if self.autoencoder and not needed:
+            raise LuminaError(
+                f"data of the modality {self.modality} need no autoencoder", hint="leave it out"
+            )
 
     def _check_heads(self) -> None:
         if self.width % self.heads or self.heads % self.kv_heads:

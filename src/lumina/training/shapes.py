@@ -19,8 +19,8 @@ from lumina.flow.path import flow_loss
 from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import shift_times, uniform_times
 from lumina.media import make_grid
+from lumina.modalities.image import to_pixels
 from lumina.nn.attention import fused_attend
-from lumina.training.autoencoder import to_pixels
 from lumina.training.recipes import ShapesRecipe
 from lumina.training.sharding import ALONE, Share
 from lumina.worlds.shapes import CLASSES, COLORS, SHAPES, draw_shape, paint_shape

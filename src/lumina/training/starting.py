@@ -1,9 +1,11 @@
 """The network of a run: new, taken from a checkpoint, or with adapters on it."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from lumina.backbones.growing import grow
 from lumina.backbones.named import build_backbone
 from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
@@ -12,6 +14,7 @@ from lumina.checkpoints.backbone import load_backbone
 from lumina.checkpoints.folder import read_config
 from lumina.checkpoints.network import find_network
 from lumina.errors import LuminaError
+from lumina.modalities import find_modality
 from lumina.pipelines.assembly import text_encoder_folder, vae_folder
 from lumina.training.recipes import FlowRecipe
 
@@ -40,23 +43,26 @@ def make_network(
         network = cast(FlowTransformer, type(outline).from_config(outline.config))
     else:
         network = _start(recipe)
+    if recipe.start_from and recipe.modality != "image":
+        network = grow(network, latent_settings(recipe))
     _check_fit(network, recipe)
     if recipe.lora_rank:
         _adapt(network, recipe, is_shared=is_shared)
     return network.train()
 
 
-def latent_factor(recipe: FlowRecipe) -> int:
-    """Pixels of a side of a latent."""
-    config = read_config(vae_folder(recipe.autoencoder))
-    return 2 ** (len(config["block_out_channels"]) - 1)
+def latent_settings(recipe: FlowRecipe) -> dict[str, Any]:
+    """Settings of a network for the latents that a recipe trains on."""
+    side = recipe.crops.get("side", 256)
+    return find_modality(recipe.modality).network(_autoencoder(recipe), (side, side))
+
+
+def _autoencoder(recipe: FlowRecipe) -> Path:
+    return vae_folder(recipe.autoencoder) if recipe.autoencoder else Path()
 
 
 def _build(recipe: FlowRecipe) -> FlowTransformer:
-    config: dict[str, Any] = {
-        "sample_size": recipe.crops.get("side", 256) // latent_factor(recipe),
-        "in_channels": read_config(vae_folder(recipe.autoencoder))["latent_channels"],
-    }
+    config = latent_settings(recipe)
     if recipe.text_encoder:
         folder = text_encoder_folder(recipe.text_encoder)
         config["cross_attention_dim"] = read_config(folder)["hidden_size"]
@@ -109,10 +115,10 @@ def _check_fit(network: FlowTransformer, recipe: FlowRecipe) -> None:
             + ("texts" if recipe.text_encoder else f"{recipe.classes} classes"),
             hint="set text_encoder for a network of texts, and leave it out for one of classes",
         )
-    channels = read_config(vae_folder(recipe.autoencoder))["latent_channels"]
+    channels = latent_settings(recipe)["in_channels"]
     if channels != network.config["in_channels"]:
         raise LuminaError(
-            f"the autoencoder has {channels} latent channels, and the network takes"
+            f"{recipe.modality} by this autoencoder has {channels} channels, and the network takes"
             f" {network.config['in_channels']}",
             hint="set the autoencoder that the network was trained with",
         )

@@ -1,1 +1,71 @@
-"""Generated data, and the rules that judge what a model makes of it."""
+"""Generated data, and the rules that judge what models make of it."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from lumina.errors import UnknownNameError
+from lumina.settings import from_table
+
+
+@runtime_checkable
+class World(Protocol):
+    """What makes examples of one kind out of random numbers."""
+
+    @property
+    def modality(self) -> str:
+        """What they are: a name of `lumina.modalities`."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Usual sizes, as `Medium` has them."""
+        ...
+
+    def check(self) -> None:
+        """Refuse if something is missing that they are made with.
+
+        Raises:
+            LuminaError: If a file or a library is not there.
+        """
+        ...
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """A brief: a frozen dataclass of a few numbers and names that an example follows from."""
+        ...
+
+    def make(self, brief: Any, size: tuple[int, ...]) -> np.ndarray:
+        """The example of a brief at a size."""
+        ...
+
+    def captions(self, brief: Any) -> tuple[str, ...]:
+        """All that may be said of it, each as likely as the others."""
+        ...
+
+    def digest(self) -> str:
+        """What tells its examples from those that other versions of it would make."""
+        ...
+
+
+_MODULES: Mapping[str, str] = {"motion": "lumina.worlds.motion_world"}
+"""Where each world is, as `WORLD`, a dataclass of settings."""
+
+WORLDS = tuple(_MODULES)
+
+
+def find_world(name: str, settings: Mapping[str, Any] | None = None) -> World:
+    """The world of a name.
+
+    Args:
+        name: One of `WORLDS`.
+        settings: Its own.
+
+    Raises:
+        UnknownNameError: If there is none.
+        LuminaError: If a setting is unknown or out of its range.
+    """
+    if name not in _MODULES:
+        raise UnknownNameError.among(_MODULES, name, kind="world")
+    return from_table(importlib.import_module(_MODULES[name]).WORLD, settings or {})

@@ -135,4 +135,4 @@ def test_what_cannot_be_shared_is_refused(sources):
 def test_the_account_names_each_size(sources):
     lines = Feed(sources, [3.0, 1.0], Batches(batch_size=8), seed=0).lines()
     assert len(lines) == 3
-    assert lines[-1].startswith("32x32: 1 pictures, 2.7% of those drawn, in batches of 32")
+    assert lines[-1].startswith("32x32: 1 examples, 2.7% of those drawn, in batches of 32")

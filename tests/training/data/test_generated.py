@@ -21,20 +21,20 @@ def scenes():
 def test_scenes_are_the_same_every_time_and_at_every_size(scenes):
     again = find_scenes(DrawingsSource(scenes=10, sizes=("96x64",)), THINGS)
     assert again.examples == scenes.examples[30:40]
-    assert scenes.examples[3].picture.scene == scenes.examples[33].picture.scene
+    assert scenes.examples[3].medium.scene == scenes.examples[33].medium.scene
     assert scenes.report.used == 60
-    assert find_scenes(DrawingsSource(scenes=1, seed=1), THINGS).examples[0].picture.scene != (
-        scenes.examples[0].picture.scene
+    assert find_scenes(DrawingsSource(scenes=1, seed=1), THINGS).examples[0].medium.scene != (
+        scenes.examples[0].medium.scene
     )
 
 
 def test_scenes_are_painted_at_their_size(font, scenes):
-    assert scenes.examples[40].picture.open().size == Size(96, 64)
+    assert scenes.examples[40].medium.open().size == Size(96, 64)
 
 
 def test_every_difference_in_a_picture_changes_its_digest(font, scenes):
-    digests = {example.picture.digest() for example in scenes.examples}
-    assert len(digests) == len({(one.picture.scene, one.picture.size) for one in scenes.examples})
+    digests = {example.medium.digest() for example in scenes.examples}
+    assert len(digests) == len({(one.medium.scene, one.medium.size) for one in scenes.examples})
 
 
 def test_drawn_captions_are_among_all_of_them_in_many_languages(scenes):
@@ -61,7 +61,7 @@ def test_shapes_come_in_all_classes_as_often():
     assert set(Counter(one.label for one in examples).values()) == {3}
     assert report.used == 3 * CLASSES
     assert examples[0].captions.every() == ("a red disc",)
-    assert len({one.picture.digest() for one in examples}) == len(examples)
-    picture = np.asarray(examples[0].picture.open())
+    assert len({one.medium.digest() for one in examples}) == len(examples)
+    picture = np.asarray(examples[0].medium.open())
     assert picture.shape == (32, 32, 3)
     assert (picture.reshape(-1, 3) == (214, 48, 49)).all(1).any()

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from lumina import LuminaError
 from lumina.encoders.text import encode_texts
-from lumina.training.autoencoder import to_pixels
+from lumina.modalities.image import to_pixels
 from lumina.training.data.buckets import Crops, cut, place_all
 from lumina.training.data.cache import Cache
 from lumina.training.data.encoding import LATENTS, TEXTS, Encoding, draw_latents
@@ -62,7 +62,7 @@ def test_the_cache_has_the_latents_of_every_crop(pictures, encoding):
     vae = AutoencoderKL.from_pretrained(encoding.autoencoder).eval()
     cache = Cache(pictures.parent / "cache" / LATENTS)
     for placed, key in zip(computed.placed, computed.keys, strict=True):
-        shown = np.asarray(cut(placed.example.picture.open(), placed.crop))
+        shown = np.asarray(cut(placed.example.medium.open(), placed.crop))
         with torch.no_grad():
             expected = vae.encode(to_pixels([shown])).latent_dist
         entry = cache.read(key)

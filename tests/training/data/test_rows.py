@@ -27,9 +27,7 @@ def test_rows_are_examples(saved, make_picture, tmp_path):
         ("row 1", ("one",), 6),
     ]
     assert report.without_caption == ["row 2"]
-    assert (
-        examples[1].picture.open().tobytes() == make_picture(tmp_path / "x.png", seed=1).tobytes()
-    )
+    assert examples[1].medium.open().tobytes() == make_picture(tmp_path / "x.png", seed=1).tobytes()
 
 
 @pytest.mark.parametrize(

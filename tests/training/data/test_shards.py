@@ -55,7 +55,7 @@ def test_pictures_are_read_from_anywhere_in_a_shard(shards, make_picture):
     examples = find(shards / "data-*.tar").examples
     for seed, example in zip((11, 0, 10, 1), (examples[i] for i in (3, 0, 2, 1)), strict=True):
         expected = make_picture(shards / "expected.png", seed=seed)
-        assert example.picture.open().tobytes() == expected.tobytes()
+        assert example.medium.open().tobytes() == expected.tobytes()
 
 
 def test_captions_may_be_json_and_pictures_without_any_are_counted(tmp_path, picture):

@@ -1,9 +1,9 @@
-"""Sizes of training pictures, and the part of each picture that is shown at one of them."""
+"""Sizes of training data, and the part of each picture that is shown at one of them."""
 
 import functools
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -11,7 +11,7 @@ from PIL import Image
 from lumina.errors import LuminaError
 from lumina.requests import read_size
 from lumina.settings import setting
-from lumina.training.data.examples import Example, Found
+from lumina.training.data.examples import Example, Found, Medium
 from lumina.training.data.report import Report
 from lumina.types import Size
 
@@ -68,12 +68,45 @@ class Crop(NamedTuple):
     right: float
     bottom: float
 
+    def read(self, medium: Medium) -> np.ndarray:
+        """The crop of a picture."""
+        return np.asarray(cut(medium.open(), self))
+
+
+class Whole(NamedTuple):
+    """All of a medium that is no picture, as large as it is."""
+
+    size: tuple[int, ...]
+
+    def read(self, medium: Medium) -> np.ndarray:
+        """All of it."""
+        return medium.open()
+
 
 class Placed(NamedTuple):
-    """An example and its crop."""
+    """An example and the part of it that is trained on."""
 
     example: Example
-    crop: Crop
+    crop: Crop | Whole
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What examples of a batch have in common: `Size`, or that of a clip, a sound ..."""
+        return self.crop.size
+
+    def read(self) -> np.ndarray:
+        """What there is to encode.
+
+        Raises:
+            BrokenPictureError: If it cannot be read.
+        """
+        return self.crop.read(self.example.medium)
+
+
+def place_whole(found: Found) -> tuple[list[Placed], Report]:
+    """Take every example of a source as it is."""
+    placed = [Placed(example, Whole(example.medium.size)) for example in found.examples]
+    return placed, found.report.copy()
 
 
 def crop_sizes(side: int, *, multiple: int = 16, max_ratio: float = 4.0) -> list[Size]:
@@ -117,7 +150,8 @@ def place_all(found: Found, crops: Crops) -> tuple[list[Placed], Report]:
     sizes, report = tuple(crops.list_sizes()), found.report.copy()
     placed = []
     for example in found.examples:
-        crop = crop_of(example.picture.size, sizes, crops, example.key)
+        picture: Any = example.medium
+        crop = crop_of(picture.size, sizes, crops, example.key)
         if is_enlarged(crop):
             if crops.small == "refuse":
                 raise _too_small(report.source, example, crop)
@@ -184,7 +218,7 @@ def cut(image: Image.Image, crop: Crop) -> Image.Image:
 
 
 def _too_small(source: str, example: Example, crop: Crop) -> LuminaError:
-    width, height = example.picture.size
+    width, height = example.medium.size[:2]
     return LuminaError(
         f"{example.key} of {source} is {width}x{height}, smaller than its crop of"
         f" {crop.size.width}x{crop.size.height}",

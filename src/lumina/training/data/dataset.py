@@ -4,12 +4,13 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lumina.errors import LuminaError
 from lumina.settings import from_table
-from lumina.training.data.buckets import Crops, Placed, place_all
+from lumina.training.data.buckets import Crops, Placed, place_all, place_whole
 from lumina.training.data.cache import Cache
 from lumina.training.data.encoding import LATENTS, TEXTS, Encoding
 from lumina.training.data.feed import Batches, Draw, Feed
@@ -47,32 +48,47 @@ class Survey(NamedTuple):
     def lines(self) -> list[str]:
         """The accounts as lines of text."""
         lines = [line for report in self.reports for line in report.lines()]
-        return [*lines, f"{len(self.unseen)} pictures are kept to validate on"]
+        return [*lines, f"{len(self.unseen)} examples are kept to validate on"]
 
 
 def survey(
-    tables: Sequence[Mapping[str, Any]], *, crops: Mapping[str, Any], validation: float
+    tables: Sequence[Mapping[str, Any]],
+    *,
+    crops: Mapping[str, Any],
+    validation: float,
+    modality: str = "image",
 ) -> Survey:
-    """Find and crop the pictures of all sources; none is decoded.
+    """Find the examples of all sources, and crop those that are pictures; none is decoded.
 
     Args:
         tables: Tables of the sources.
         crops: Table of the usual sizes.
-        validation: Share of pictures that are kept to validate on.
+        validation: Share of examples that are kept to validate on.
+        modality: What the examples are to be.
 
     Raises:
-        LuminaError: If a source is missing, has no picture to train on, or a picture is too small
-            and that is refused.
+        LuminaError: If a source is missing, is of another modality, has nothing to train on, or a
+            picture is too small and that is refused.
     """
     sources = read_sources(tables)
+    for source in sources:
+        if source.modality != modality:
+            raise LuminaError(
+                f"{source.title} gives data of the modality {source.modality}, and the run is of"
+                f" {modality}",
+                hint=f'set modality = "{source.modality}", or take another source',
+            )
     placed, unseen, reports = [], [], []
     for source, found in zip(sources, find_examples(sources), strict=True):
-        every, report = place_all(found, crops_of(source, crops))
+        is_cropped = modality == "image"
+        every, report = (
+            place_all(found, crops_of(source, crops)) if is_cropped else place_whole(found)
+        )
         kept = [one for one in every if _is_unseen(one, validation)]
         used = [one for one in every if not _is_unseen(one, validation)]
         if not used:
             raise LuminaError(
-                f"{source.title} has no picture left to train on: {len(kept)} validate",
+                f"{source.title} has no example left to train on: {len(kept)} validate",
                 hint="lower validation",
             )
         placed.append(used)
@@ -177,8 +193,8 @@ class Stages:
                 f"no data at batch {empty} of {total}",
                 hint="start and until of the sources must cover the run",
             )
-        sizes = {one.crop.size for source in found.placed for one in source}
-        pixels = batches.batch_size * max(size.width * size.height for size in sizes)
+        sizes = {one.size for source in found.placed for one in source}
+        pixels = batches.batch_size * max(map(prod, sizes))
         self.feeds = [
             Feed(
                 [found.placed[number] for number in active],

@@ -1,23 +1,22 @@
-"""What turns pictures into latents and texts into features, and keeps both in a cache."""
+"""What turns media into latents and texts into features, and keeps both in a cache."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from lumina.devices import pick_device
 from lumina.encoders.text import FEATURE_LAYER, encode_texts
+from lumina.modalities import find_modality
 from lumina.settings import setting
-from lumina.training.autoencoder import to_pixels
-from lumina.training.data.buckets import Placed, cut
+from lumina.training.data.buckets import Placed
 from lumina.training.data.cache import Cache, Entry
 from lumina.training.data.decoding import BrokenPictureError
 from lumina.training.data.hashing import latents_key, model_key, text_key
@@ -31,19 +30,19 @@ class Encoding:
     """What to compute with, and where the results are kept."""
 
     cache: str = setting("", "folder that the results are kept in")
-    autoencoder: str = setting("", "folder of the autoencoder")
+    modality: str = setting("image", "what is encoded")
+    autoencoder: str = setting("", "folder of the autoencoder, where there is one")
     text_encoder: str = setting("", "folder of the text encoder")
     tokenizer: str = setting("", "folder of its tokenizer")
     max_tokens: int = setting(256, "where longer texts are cut", ge=1, unit="tokens")
     dtype: str = setting("float16", "type of the numbers kept", choices=("float16", "float32"))
     device: str = setting("auto", "where to compute: auto, cpu, cuda ...")
-    batch_size: int = setting(64, "pictures or texts computed in a row and kept in one file", ge=1)
-    pixels: int = setting(1 << 19, "pixels that are encoded at a time, at least a picture", ge=1)
-    readers: int = setting(4, "pictures that are read at a time", ge=1)
+    batch_size: int = setting(64, "media or texts computed in a row and kept in one file", ge=1)
+    readers: int = setting(4, "media that are read at a time", ge=1)
 
 
 class Outcome(NamedTuple):
-    """What became of one picture or text.
+    """What became of one medium or text.
 
     Args:
         key: Name of the result in the cache; "" where there is none.
@@ -64,7 +63,7 @@ class Outcomes(NamedTuple):
 
 
 class LatentsEncoder:
-    """Mean and spread of the latents of pictures, by an autoencoder.
+    """Mean and spread of the latents of media, by the autoencoder of their modality.
 
     They are as the autoencoder gives them: not multiplied by its scaling factor.
 
@@ -77,15 +76,13 @@ class LatentsEncoder:
 
     def __init__(self, encoding: Encoding):
         self._encoding = encoding
-        self._model_key = model_key(Path(encoding.autoencoder))
-        self._device = pick_device(encoding.device)
+        folder = Path(encoding.autoencoder)
+        self._model_key = model_key(folder) if encoding.autoencoder else encoding.modality
         self._cache = Cache(Path(encoding.cache) / LATENTS)
-        # Any, since diffusers says of results that they may be tuples.
-        vae: Any = AutoencoderKL.from_pretrained(encoding.autoencoder, torch_dtype=torch.float32)
-        self._vae = vae.eval().to(self._device)
+        self._codec = find_modality(encoding.modality).open(folder, pick_device(encoding.device))
 
     def __call__(self, batch: Sequence[Placed]) -> Outcomes:
-        """Compute what the cache lacks for pictures of one size.
+        """Compute what the cache lacks for media of one size.
 
         Raises:
             LuminaError: If the cache cannot be written.
@@ -100,36 +97,28 @@ class LatentsEncoder:
                 if outcome.key and self._cache.read(outcome.key) is None
             }
             opened = dict(zip(missing, pool.map(_open, missing.values()), strict=True))
-        pictures = {key: found for key, found in opened.items() if isinstance(found, np.ndarray)}
+        media = {key: found for key, found in opened.items() if isinstance(found, np.ndarray)}
         broken = {key: found for key, found in opened.items() if isinstance(found, str)}
-        if pictures:
-            self._cache.write(dict(self._encode(pictures)))
+        if media:
+            self._cache.write(dict(self._encode(media)))
         self._cache.tidy()
-        each = [_after(outcome, new=pictures, broken=broken) for outcome in outcomes]
+        each = [_after(outcome, new=media, broken=broken) for outcome in outcomes]
         return Outcomes(each, self._cache.damaged - damaged)
 
     def _name(self, placed: Placed) -> Outcome:
         try:
-            digest = placed.example.picture.digest()
+            digest = placed.example.medium.digest()
         except BrokenPictureError as error:
             return Outcome("", reason=str(error))
         return Outcome(
             latents_key(digest, placed.crop, model=self._model_key, dtype=self._encoding.dtype)
         )
 
-    @torch.no_grad()
-    def _encode(self, pictures: dict[str, np.ndarray]) -> Iterator[tuple[str, Entry]]:
+    def _encode(self, media: dict[str, np.ndarray]) -> Iterator[tuple[str, Entry]]:
         dtype = getattr(torch, self._encoding.dtype)
-        keys = list(pictures)
-        rows, cols, _ = pictures[keys[0]].shape
-        count = max(1, self._encoding.pixels // (rows * cols))
-        for start in range(0, len(keys), count):
-            part = keys[start : start + count]
-            pixels = to_pixels([pictures[key] for key in part]).to(self._device)
-            latents = self._vae.encode(pixels).latent_dist
-            means, spreads = latents.mean.to(dtype).cpu(), latents.std.to(dtype).cpu()
-            for key, mean, spread in zip(part, means, spreads, strict=True):
-                yield key, {"mean": mean, "std": spread}
+        means, spreads = (part.to(dtype).cpu() for part in self._codec.encode([*media.values()]))
+        for key, mean, spread in zip(media, means, spreads, strict=True):
+            yield key, {"mean": mean, "std": spread}
 
 
 class TextsEncoder:
@@ -194,8 +183,8 @@ class TextsEncoder:
             yield text, {"features": row[counts]}
 
 
-def draw_latents(entry: Entry, generator: torch.Generator | None) -> Float[Tensor, "c rows cols"]:
-    """Latents of a cached picture, in float32.
+def draw_latents(entry: Entry, generator: torch.Generator | None) -> Float[Tensor, "c *grid"]:
+    """Latents of a cached medium, in float32.
 
     Args:
         entry: What the cache has of it.
@@ -208,15 +197,15 @@ def draw_latents(entry: Entry, generator: torch.Generator | None) -> Float[Tenso
 
 
 def _open(placed: Placed) -> np.ndarray | str:
-    """The bytes of a crop, or why there are none."""
+    """What there is to encode, or why there is nothing."""
     try:
-        return np.asarray(cut(placed.example.picture.open(), placed.crop))
+        return placed.read()
     except BrokenPictureError as error:
         return str(error)
 
 
 def _after(outcome: Outcome, *, new: dict[str, np.ndarray], broken: dict[str, str]) -> Outcome:
-    """The outcome of a picture after what was missing has been computed."""
+    """The outcome of a medium after what was missing has been computed."""
     if outcome.key in broken:
         return Outcome("", reason=broken[outcome.key])
     return outcome._replace(is_new=outcome.key in new)

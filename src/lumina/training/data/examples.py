@@ -1,7 +1,7 @@
-"""What a source of data is made of: examples, each a picture with what it is trained under."""
+"""What a source of data is made of: examples, each a medium with what it is trained under."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -11,16 +11,16 @@ from lumina.types import Size
 
 
 @runtime_checkable
-class Picture(Protocol):
-    """A picture that is read or painted when it is needed."""
+class Medium(Protocol):
+    """A picture, a clip, a sound or another thing that is read or made when it is needed."""
 
     @property
-    def size(self) -> Size:
-        """Width and height of the upright picture, known without decoding it."""
+    def size(self) -> tuple[int, ...]:
+        """How large it is, known without decoding it; a picture's is its `Size`."""
         ...
 
-    def open(self) -> Image.Image:
-        """The picture in RGB, upright, on white where it is transparent.
+    def open(self) -> Any:
+        """What there is to see or to hear.
 
         Raises:
             BrokenPictureError: If it cannot be read.
@@ -28,7 +28,7 @@ class Picture(Protocol):
         ...
 
     def digest(self) -> str:
-        """Hash of what the picture is made from: the bytes of a file, or a description.
+        """Hash of what it is made from: the bytes of a file, or a description.
 
         Raises:
             BrokenPictureError: If it cannot be read.
@@ -37,8 +37,22 @@ class Picture(Protocol):
 
 
 @runtime_checkable
+class Picture(Medium, Protocol):
+    """A picture, which is cropped to a size of training."""
+
+    @property
+    def size(self) -> Size:
+        """Width and height of the upright picture, known without decoding it."""
+        ...
+
+    def open(self) -> Image.Image:
+        """The picture in RGB, upright, on white where it is transparent."""
+        ...
+
+
+@runtime_checkable
 class Captions(Protocol):
-    """What may be said of a picture."""
+    """What may be said of an example."""
 
     def every(self) -> tuple[str, ...]:
         """All captions that can be drawn, each once."""
@@ -51,7 +65,7 @@ class Captions(Protocol):
 
 @dataclass(frozen=True)
 class Written:
-    """Captions that stand beside a picture, each as likely as the others."""
+    """Captions that are each as likely as the others."""
 
     texts: tuple[str, ...]
 
@@ -66,18 +80,18 @@ class Written:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture and what it is trained under.
+    """A medium and what it is trained under.
 
     Args:
         key: Name within its source, which stays the same from run to run.
-        picture: The picture.
+        medium: The picture, clip, sound ...
         captions: What may be said of it.
         label: Number of its class, where it has one.
         loss_weight: How much its loss counts, relative to 1.
     """
 
     key: str
-    picture: Picture
+    medium: Medium
     captions: Captions
     label: int | None = None
     loss_weight: float = 1.0

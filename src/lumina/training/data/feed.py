@@ -4,6 +4,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,6 @@ from lumina.errors import LuminaError
 from lumina.settings import setting
 from lumina.training.data.buckets import Placed
 from lumina.training.data.interleaving import Interleaving, Turn
-from lumina.types import Size
 
 BUCKETS, SOURCES, EPOCHS, CAPTIONS = 20, 21, 22, 23
 """What tells random numbers of one use from those of others in a run."""
@@ -88,8 +88,8 @@ class Feed:
             raise LuminaError("packed batches of one picture", hint="choose a batch_size above 1")
         self._sources, self._batches, self._seed = sources, batches, seed
         members = _members(sources)
-        self.sizes = sorted(members, key=lambda size: (-size.width * size.height, size))
-        self.pixels = pixels or batches.batch_size * self.sizes[0].width * self.sizes[0].height
+        self.sizes = sorted(members, key=lambda size: (-prod(size), size))
+        self.pixels = pixels or batches.batch_size * prod(self.sizes[0])
         self._groups = [members[size] for size in self.sizes]
         self._shares = [
             [weights[source] * len(group) / len(sources[source]) for source, group in bucket]
@@ -101,10 +101,10 @@ class Feed:
         ]
         self._order = self._interleave_sizes()
 
-    def count(self, size: Size) -> int:
+    def count(self, size: tuple[int, ...]) -> int:
         """How many pictures a batch of one size has."""
         multiple = self._batches.multiple
-        return max(1, self.pixels // (size.width * size.height) // multiple) * multiple
+        return max(1, self.pixels // (prod(size)) // multiple) * multiple
 
     def batch(self, step: int) -> list[Draw]:
         """All pictures of a step, of all processes together."""
@@ -141,12 +141,12 @@ class Feed:
         """What the batches are, size by size, as lines of text."""
         total = sum(map(sum, self._shares))
         return [
-            f"{size.width}x{size.height}: {sum(len(group) for _, group in bucket)} pictures,"
+            f"{'x'.join(map(str, size))}: {sum(len(group) for _, group in bucket)} examples,"
             f" {sum(shares) / total:.1%} of those drawn, {self._describe(size)}"
             for size, bucket, shares in zip(self.sizes, self._groups, self._shares, strict=True)
         ]
 
-    def _describe(self, size: Size) -> str:
+    def _describe(self, size: tuple[int, ...]) -> str:
         if self._batches.shapes == "packed":
             return "in batches of any sizes"
         return f"in batches of {self.count(size)}"
@@ -155,7 +155,7 @@ class Feed:
         shares = [sum(shares) for shares in self._shares]
         rng = self._random(BUCKETS)
         if self._batches.shapes == "packed":
-            return Interleaving(shares, [size.width * size.height for size in self.sizes], rng)
+            return Interleaving(shares, [prod(size) for size in self.sizes], rng)
         counts = [self.count(size) for size in self.sizes]
         weights = [share / count for share, count in zip(shares, counts, strict=True)]
         return Interleaving(weights, [1] * len(weights), rng)
@@ -174,7 +174,7 @@ class Feed:
 
         The last of them may end one picture later, for which room is left.
         """
-        largest = self.sizes[0].width * self.sizes[0].height
+        largest = prod(self.sizes[0])
         room = self.pixels - largest
         return self._order.between(step * room, (step + 1) * room)
 
@@ -199,12 +199,12 @@ Bucket = list[tuple[int, np.ndarray]]
 """Sources that have a size, each with the places of its examples of that size."""
 
 
-def _members(sources: Sequence[Sequence[Placed]]) -> dict[Size, Bucket]:
-    buckets: dict[Size, Bucket] = defaultdict(list)
+def _members(sources: Sequence[Sequence[Placed]]) -> dict[tuple[int, ...], Bucket]:
+    buckets: dict[tuple[int, ...], Bucket] = defaultdict(list)
     for number, source in enumerate(sources):
-        places: dict[Size, list[int]] = defaultdict(list)
+        places: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, placed in enumerate(source):
-            places[placed.crop.size].append(index)
+            places[placed.size].append(index)
         for size, group in places.items():
             buckets[size].append((number, np.array(group)))
     return buckets
@@ -236,5 +236,4 @@ def _deal(batch: list[Draw], world: int) -> list[list[Draw]]:
 
 
 def _pixels(draw: Draw) -> int:
-    size = draw.placed.crop.size
-    return size.width * size.height
+    return prod(draw.placed.size)

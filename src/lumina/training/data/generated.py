@@ -10,18 +10,19 @@ import numpy as np
 from PIL import Image
 
 from lumina.encoders.cleaning import clean_caption
-from lumina.requests import read_size
+from lumina.requests import read_axes, read_size
 from lumina.training.alignment import draw_caption
 from lumina.training.data.examples import Example, Found, Written
 from lumina.training.data.report import Report
-from lumina.training.data.sources import DrawingsSource, ShapesSource
+from lumina.training.data.sources import DrawingsSource, ShapesSource, WorldSource
 from lumina.types import Size
+from lumina.worlds import World, find_world
 from lumina.worlds.captions import Brief, draw_brief, stage, write
 from lumina.worlds.drawings import Scene, find_font, paint
 from lumina.worlds.shapes import CLASSES, COLORS, SHAPES, Shape, draw_shape, paint_shape
 
-SCENES, PICTURES = 4, 8
-"""What tells the random numbers of scenes and of shapes from those of other parts of a run."""
+SCENES, PICTURES, WORLD = 4, 8, 16
+"""What tells the random numbers of scenes, shapes and worlds from those of other parts of a run."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,42 @@ def _shape(source: ShapesSource, number: int) -> Example:
     kind, color = SHAPES[label // len(COLORS)], list(COLORS)[label % len(COLORS)]
     picture = ShapePicture(shape, source.side)
     return Example(f"{source.seed}-{number}", picture, Written((f"a {color} {kind}",)), label)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a world makes of a brief, at a size."""
+
+    world: World
+    brief: Any
+    size: tuple[int, ...]
+
+    def open(self) -> np.ndarray:
+        """The clip, sound ..."""
+        return self.world.make(self.brief, self.size)
+
+    def digest(self) -> str:
+        """Hash of the brief, the size and the world."""
+        return _digest_of([self.world.digest(), asdict(self.brief), self.size])
+
+
+def find_in_world(source: WorldSource) -> Found:
+    """Examples of each size, by number; each size has its own.
+
+    Raises:
+        LuminaError: If a size is written wrongly.
+    """
+    world = find_world(source.world, source.settings)
+    sizes = [read_axes(text) for text in source.sizes] or list(world.sizes)
+    examples = []
+    for size in sizes:
+        for number in range(source.examples):
+            rng = np.random.default_rng((source.seed, WORLD, *size, number))
+            brief = world.draw(rng)
+            key = f"{'x'.join(map(str, size))} {source.seed}-{number}"
+            captions = tuple(map(clean_caption, world.captions(brief)))
+            examples.append(Example(key, Made(world, brief, size), Written(captions)))
+    return Found(examples, Report(source.title, found=len(examples)))
 
 
 def _digest_of(description: list[Any]) -> str:

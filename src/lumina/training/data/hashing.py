@@ -7,22 +7,22 @@ from typing import Any
 
 from lumina.checkpoints.folder import fingerprint_of, weight_files
 from lumina.errors import LuminaError
-from lumina.training.data.buckets import Crop
+from lumina.training.data.buckets import Crop, Whole
 
 VERSION = 1
 """Changes when the same inputs give other results, such as after a change of `cut`."""
 
 
-def latents_key(picture: str, crop: Crop, *, model: str, dtype: str) -> str:
-    """Name of the latents of a picture.
+def latents_key(medium: str, crop: Crop | Whole, *, model: str, dtype: str) -> str:
+    """Name of the latents of a medium.
 
     Args:
-        picture: Hash of what it is made from (`Picture.digest`).
+        medium: Hash of what it is made from (`Medium.digest`).
         crop: The part of it, and the size it is shown at.
         model: Hash of the autoencoder (`model_key`).
         dtype: Type of the stored numbers.
     """
-    return _hash(["latents", VERSION, picture, crop, model, dtype])
+    return _hash(["latents", VERSION, medium, crop, model, dtype])
 
 
 def text_key(text: str, *, model: str, max_tokens: int, layer: int, dtype: str) -> str:

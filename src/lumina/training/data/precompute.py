@@ -165,7 +165,7 @@ def _batches(placed: Sequence[Placed], count: int) -> list[list[int]]:
     """Places of examples, in batches of one size."""
     by_size: dict[Any, list[int]] = defaultdict(list)
     for index, one in enumerate(placed):
-        by_size[one.crop.size].append(index)
+        by_size[one.size].append(index)
     return [
         group[start : start + count]
         for group in by_size.values()

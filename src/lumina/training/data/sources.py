@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.requests import read_size
 from lumina.settings import from_table, setting
+from lumina.worlds import WORLDS, find_world
 
 if TYPE_CHECKING:
     from lumina.training.data.examples import Found
@@ -24,6 +25,11 @@ class Source:
     until: float = setting(1.0, "share of the run after which it is drawn from no more", ge=0, le=1)
     loss_weight: float = setting(1.0, "how much its pictures count, relative to others", ge=0)
     crops: dict = setting({}, "sizes of its pictures, where they differ from those of the run")
+
+    @property
+    def modality(self) -> str:
+        """What its examples are."""
+        return "image"
 
     def check(self) -> None:
         """Refuse, before anything is read, what cannot be found.
@@ -210,6 +216,32 @@ class ShapesSource(Source):
         return find_shapes(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorldSource(Source):
+    """Clips, sounds and other things that a world of this library makes, with captions."""
+
+    world: str = setting("", "which world", choices=("", *WORLDS))
+    examples: int = setting(10000, "different examples of each size", ge=1)
+    sizes: tuple[str, ...] = setting((), "sizes, such as 96x96x8 for clips; its usual ones if none")
+    seed: int = setting(0, "seed of the examples", ge=0)
+    settings: dict = setting({}, "settings of the world itself")
+
+    @property
+    def modality(self) -> str:
+        """That of the world."""
+        return find_world(self.world, self.settings).modality
+
+    def check(self) -> None:
+        """Refuse if something that the world needs is missing."""
+        find_world(self.world, self.settings).check()
+
+    def find(self) -> "Found":
+        """Its examples, by number."""
+        from lumina.training.data.generated import find_in_world
+
+        return find_in_world(self)
+
+
 KINDS: dict[str, type[Source]] = {
     "folder": FolderSource,
     "classes": ClassesSource,
@@ -219,6 +251,7 @@ KINDS: dict[str, type[Source]] = {
     "webdataset": WebdatasetSource,
     "drawings": DrawingsSource,
     "shapes": ShapesSource,
+    "world": WorldSource,
 }
 """Sources by the `kind` of their table."""
 

@@ -1,10 +1,8 @@
-"""Files that are results: pictures with the request that made them stored inside."""
+"""Pictures: files with the request that made them inside, grids and tables."""
 
 import io
 import json
 import math
-import os
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +11,10 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from lumina.errors import LuminaError
+from lumina.media.files import write_whole
 
 RECORD_KEY = "lumina"
 """Name of the text chunk of a PNG that holds the record."""
-
-SLUG_BYTES = 120
-"""Longest part of a file name that comes from a prompt; systems allow 255 bytes in all."""
 
 
 def write_png(
@@ -39,20 +35,10 @@ def write_png(
     chunks.add_itxt(RECORD_KEY, json.dumps(record, ensure_ascii=False))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=chunks)
-    if not force:
-        refuse_existing(path)
-    unfinished = path.with_name(f".lumina-{os.getpid()}.part")
-    try:
-        with unfinished.open("xb") as file:
-            file.write(buffer.getbuffer())
-        unfinished.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, buffer.getbuffer(), force=force)
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_png_record(path: Path) -> dict[str, Any]:
     """How a picture was made, out of its file.
 
     Raises:
@@ -84,61 +70,6 @@ def open_picture(path: Path) -> Image.Image:
         seen = upright.convert("RGBA")
     white = Image.new("RGBA", seen.size, "white")
     return Image.alpha_composite(white, seen).convert("RGB")
-
-
-def refuse_existing(path: Path) -> None:
-    """Raise a `LuminaError` if there is a file of that name."""
-    if path.exists():
-        raise LuminaError(f"{path} exists", hint="--force replaces it")
-
-
-def refuse_unwritable(path: Path) -> None:
-    """Raise a `LuminaError` if no file of that name could be written."""
-    if path.is_dir():
-        raise LuminaError(f"{path} is a folder", hint="name a file in it")
-    trial = path.with_name(f".lumina-{os.getpid()}.trial")
-    try:
-        trial.touch(exist_ok=False)
-        trial.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder for results if it is not there.
-
-    Raises:
-        LuminaError: If that is not possible.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LuminaError(
-            f"cannot make the folder {path}: {error.strerror}", hint="choose another place"
-        ) from error
-
-
-def slug(prompt: str) -> str:
-    """A part of a file name that reads like the prompt, in the prompt's own script."""
-    words = [""]
-    for character in unicodedata.normalize("NFC", prompt.lower()):
-        category = unicodedata.category(character)[0]
-        # A mark, such as a vowel sign of Devanagari, belongs to the letter before it.
-        if category in "LN" or (category == "M" and words[-1]):
-            words[-1] += character
-        elif words[-1]:
-            words.append("")
-    text = "-".join(word for word in words if word)
-    return text.encode()[:SLUG_BYTES].decode(errors="ignore").strip("-") or "picture"
-
-
-def free_path(path: Path) -> Path:
-    """This path, with the first number that makes it new if it exists."""
-    number, candidate = 1, path
-    while candidate.exists():
-        number += 1
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return candidate
 
 
 def make_grid(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
@@ -286,9 +217,3 @@ def _wrap(text: str, font: Any, width: int) -> list[str]:
         else:
             lines.append(word)
     return lines[:_LABEL_LINES]
-
-
-def _unwritable(path: Path, error: OSError) -> LuminaError:
-    return LuminaError(
-        f"cannot write {path}: {error.strerror}", hint="choose another place with -o"
-    )

@@ -1,0 +1,136 @@
+"""Clips: MP4 by PyAV and GIF by Pillow, with the request that made them inside."""
+
+import io
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from lumina.errors import LuminaError
+from lumina.media.files import write_whole
+
+Clip = UInt8[np.ndarray, "frames height width 3"]
+
+MOST_PIXELS = 1 << 29
+"""Pixels of all frames of a clip that is read, at most."""
+
+_COMMENT = "comment"
+_FROM_LUMINA = "give a clip that `lumina generate` wrote"
+
+
+def write_mp4(
+    path: Path, clip: Clip, record: dict[str, Any], *, force: bool = False, frame_rate: float
+) -> None:
+    """Write a clip as H.264 that all players read; its sides have to be even.
+
+    Args:
+        path: A file in a folder that exists.
+        clip: The frames.
+        record: How it was made; anything that JSON can hold.
+        force: Replace a file of that name.
+        frame_rate: Frames a second.
+
+    Raises:
+        LuminaError: If the file exists and is not to be replaced, or cannot be written.
+    """
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        container.metadata[_COMMENT] = json.dumps(record, ensure_ascii=False)
+        rate = Fraction(frame_rate).limit_denominator(1000)
+        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": "12"})
+        stream.height, stream.width = clip.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in clip:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    write_whole(path, buffer.getbuffer(), force=force)
+
+
+def write_gif(
+    path: Path, clip: Clip, record: dict[str, Any], *, force: bool = False, frame_rate: float
+) -> None:
+    """Write a clip as a GIF that repeats, in at most 256 colours a frame. Arguments as above."""
+    frames = [Image.fromarray(frame) for frame in clip]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer,
+        format="GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=round(1000 / frame_rate),
+        loop=0,
+        comment=json.dumps(record).encode(),
+    )
+    write_whole(path, buffer.getbuffer(), force=force)
+
+
+def read_mp4_record(path: Path) -> dict[str, Any]:
+    """How a clip was made, out of its file.
+
+    Raises:
+        LuminaError: If there is no such clip, or it was not made by lumina.
+    """
+    with _opened(path) as container:
+        return _parse(path, container.metadata.get(_COMMENT))
+
+
+def read_gif_record(path: Path) -> dict[str, Any]:
+    """The same for a GIF."""
+    try:
+        with Image.open(path) as image:
+            comment = image.info.get("comment")
+    except UnidentifiedImageError as error:
+        raise LuminaError(f"{path} is no GIF", hint=_FROM_LUMINA) from error
+    except OSError as error:
+        raise LuminaError(
+            f"cannot read {path}: {error.strerror or error}", hint=_FROM_LUMINA
+        ) from error
+    return _parse(path, comment.decode(errors="replace") if comment else None)
+
+
+def read_clip(path: Path) -> tuple[Clip, float]:
+    """The frames of a video of any format that PyAV reads, and how many there are a second.
+
+    Raises:
+        LuminaError: If it cannot be read, or has more than 537 million pixels in all.
+    """
+    frames, pixels = [], 0
+    with _opened(path) as container:
+        if not container.streams.video:
+            raise LuminaError(f"{path} has no pictures", hint="give a video")
+        rate = container.streams.video[0].average_rate or 1
+        for frame in container.decode(video=0):
+            pixels += frame.width * frame.height
+            if pixels > MOST_PIXELS:
+                raise LuminaError(
+                    f"{path} has more than {MOST_PIXELS / 1e6:.0f} million pixels in all",
+                    hint="cut it, or make it smaller",
+                )
+            frames.append(frame.to_ndarray(format="rgb24"))
+    if not frames:
+        raise LuminaError(f"{path} has no frames", hint="give a video")
+    return np.stack(frames), float(rate)
+
+
+def _opened(path: Path) -> Any:
+    import av
+
+    try:
+        return av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise LuminaError(
+            f"cannot read {path}: {error.strerror or error}", hint=_FROM_LUMINA
+        ) from error
+
+
+def _parse(path: Path, text: str | None) -> dict[str, Any]:
+    try:
+        return json.loads(text or "")
+    except ValueError as error:
+        raise LuminaError(f"{path} does not say how it was made", hint=_FROM_LUMINA) from error

@@ -1,0 +1,235 @@
+"""What pipelines of clips, sounds and other media share: noise of their grid, and decoding."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from lumina.errors import LuminaError
+from lumina.flow.guidance import guide
+from lumina.flow.sample import begin_steps
+from lumina.modalities import Codec, Modality, Scaling, find_modality
+from lumina.pipelines import checks
+from lumina.pipelines.sampling import Sampling
+from lumina.pipelines.text import TextPipeline
+from lumina.pipelines.velocity import Condition, as_guidance_scale
+from lumina.types import Velocity
+
+Source = torch.Generator | list[torch.Generator] | None
+
+
+@dataclass
+class MediaOutput(BaseOutput):
+    """What a call returns.
+
+    Args:
+        media: One array for each prompt, as the modality has them; a tensor of latents where those
+            were asked for.
+    """
+
+    media: list[np.ndarray] | Tensor
+
+
+@dataclass
+class MediaVelocity:
+    """What a sampler follows: at each time a velocity, guided where that is asked for.
+
+    Args:
+        pipeline: Has the network, and the scale of the guidance, which callbacks may change.
+        condition: The prompts.
+        hints: What is known besides.
+        sampling: All other settings.
+        count: How many samples there are.
+    """
+
+    pipeline: "MediaPipeline"
+    condition: Condition
+    hints: Float[Tensor, "b hints *grid"] | None
+    sampling: Sampling
+    count: int
+
+    def at(self, time: float) -> Velocity:
+        """The velocity to follow at a time."""
+        guidance = self.pipeline.guidance
+        guided = guidance.is_on_at(time)
+        plain = partial(self._compute, self.condition.part(self.count, guided=guided), guided)
+        return guide(plain, guidance) if guided else plain
+
+    def _compute(
+        self,
+        condition: Condition,
+        guided: bool,
+        x: Float[Tensor, "b c *grid"],
+        t: Float[Tensor, ""],
+    ) -> Float[Tensor, "b c *grid"]:
+        pipeline, hints = self.pipeline, self.hints
+        pipeline._count(guided=guided)
+        if hints is not None:
+            hints = torch.cat([hints] * (len(x) // len(hints)))
+        times = t.expand(len(x))
+        output = pipeline.transformer(
+            pipeline.modality.enter(x, times, hints),
+            times,
+            condition.features,
+            condition.mask,
+            cache=condition.cache,
+            return_dict=False,
+            **pipeline.modality.positions(pipeline.network, x),
+        )[0]
+        return output[:, : x.shape[1]]
+
+
+class MediaPipeline(TextPipeline):
+    """Media from prompts. Its parts are those of `TextPipeline`.
+
+    Subclasses name their modality, and say how an autoencoder among the parts decodes.
+    """
+
+    _modality: ClassVar[str]
+    _optional_components: ClassVar[list[str]] = ["vae"]
+
+    @property
+    def modality(self) -> Modality:
+        """What is made."""
+        return find_modality(self._modality)
+
+    @property
+    def codec(self) -> Codec:
+        """What decodes latents."""
+        raise NotImplementedError
+
+    @property
+    def scaling(self) -> Scaling:
+        """How far latents are from unit spread."""
+        raise NotImplementedError
+
+    def as_pictures(self, media: Sequence[np.ndarray]) -> list[Image.Image]:
+        """Media as they are shown while a network is trained."""
+        return [self.modality.show(medium) for medium in media]
+
+    def pictures_of(self, latents: Float[Tensor, "b c *grid"]) -> list[Image.Image]:
+        """What latents look like."""
+        return self.as_pictures(self.codec.decode(self.scaling.unscale(latents)))
+
+    @torch.no_grad()
+    def _sample(
+        self,
+        prompts: Sequence[str],
+        grid: tuple[int, ...],
+        sampling: Sampling,
+        *,
+        channels: int,
+        generator: Source,
+        latents: Tensor | None = None,
+        hints: Float[Tensor, "b hints *grid"] | None = None,
+        blend: Callable[[list[Velocity]], Velocity] | None = None,
+    ) -> Float[Tensor, "b c *grid"]:
+        """Latents of samples, one for each prompt.
+
+        Args:
+            prompts: What to make.
+            grid: Axes of the latents.
+            sampling: All settings.
+            channels: Of the latents.
+            generator: The source of noise.
+            latents: Noise to start from, instead.
+            hints: What is known of each sample.
+            blend: Makes one velocity of those of all prompts, for one sample of them all.
+        """
+        count = len(prompts) if blend is None else 1
+        velocities = self._velocities(prompts, sampling, hints, together=blend is None)
+        device = self._execution_device
+        tokens = int(np.prod(grid)) // self.network.patch_size**2
+        timesteps = begin_steps(
+            self.scheduler,
+            sampling.num_inference_steps,
+            sigmas=sampling.sigmas,
+            tokens=tokens,
+            device=device,
+        )
+        self._num_timesteps = len(timesteps)
+        x = self._noise((count, channels, *grid), device, generator, latents)
+
+        def at(time: float) -> Velocity:
+            each = [velocity.at(time) for velocity in velocities]
+            return each[0] if blend is None else blend(each)
+
+        return self._follow(x, timesteps, at, generator, self._after_step(velocities[0]))
+
+    def _velocities(
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        hints: Tensor | None,
+        *,
+        together: bool,
+    ) -> list[MediaVelocity]:
+        """One velocity of all prompts, or one of each."""
+        checks.sequence_length(sampling.max_sequence_length)
+        checks.callback_tensors(sampling.callback_tensors, self._callback_tensor_inputs)
+        groups = [list(prompts)] if together else [[prompt] for prompt in prompts]
+        self._begin_call()
+        self._guidance = sampling.guidance
+        self._guidance_scale = as_guidance_scale(sampling.guidance_scale, len(groups[0]))
+        return [self._velocity(group, sampling, hints) for group in groups]
+
+    def _velocity(
+        self, prompts: list[str], sampling: Sampling, hints: Tensor | None
+    ) -> MediaVelocity:
+        checks.prompt(prompts, None, None)
+        features, mask, away, away_mask = self.encode_prompt(
+            prompts,
+            self.do_classifier_free_guidance,
+            negative_prompt=sampling.negative_prompt,
+            clean_caption=sampling.clean_caption,
+            max_sequence_length=sampling.max_sequence_length,
+        )
+        if away is not None and away_mask is not None and mask is not None:
+            features, mask = torch.cat([features, away]), torch.cat([mask, away_mask])
+        condition = Condition(features.to(self.transformer.dtype), mask)
+        return MediaVelocity(self, condition, hints, sampling, len(prompts))
+
+    def _noise(
+        self,
+        shape: tuple[int, ...],
+        device: torch.device,
+        generator: Source,
+        latents: Tensor | None,
+    ) -> Float[Tensor, "b c *grid"]:
+        """Noise to start from, drawn or given.
+
+        Raises:
+            LuminaError: If generators are not as many as samples, or the noise is of another shape.
+        """
+        if isinstance(generator, list) and len(generator) != shape[0]:
+            raise LuminaError(
+                f"there are {len(generator)} generators for {shape[0]} samples",
+                hint="give one, or one for each",
+            )
+        dtype = self.transformer.dtype
+        if latents is None:
+            return randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        if latents.shape != shape:
+            raise LuminaError(
+                f"latents have the shape {tuple(latents.shape)}, and the samples {shape}",
+                hint="leave latents out, or give them this shape",
+            )
+        return latents.to(device, dtype)
+
+    def _hand_out(
+        self, x: Float[Tensor, "b c *grid"], output_type: str, *, return_dict: bool
+    ) -> MediaOutput | tuple:
+        """Decode latents into what a call returns."""
+        if output_type not in ("np", "latent"):
+            raise LuminaError(f"output_type is {output_type!r}", hint="allowed: np, latent")
+        media: Any = x if output_type == "latent" else self.codec.decode(self.scaling.unscale(x))
+        self.maybe_free_model_hooks()
+        return MediaOutput(media=media) if return_dict else (media,)

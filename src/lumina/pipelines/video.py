@@ -1,0 +1,254 @@
+"""Text to video: clips of any size and length, from prompts, first frames, or between prompts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers import SchedulerMixin
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lumina.backbones.next_dit import NextDiT
+from lumina.backbones.transformer import FlowTransformer
+from lumina.encoders.text import FEATURE_LAYER, PLACE
+from lumina.errors import LuminaError
+from lumina.modalities import Scaling
+from lumina.modalities.image import latent_factor, scaling_of
+from lumina.modalities.video import VideoCodec, tell_frames
+from lumina.pipelines.media import MediaOutput, MediaPipeline, Source
+from lumina.pipelines.sampling import Sampling
+from lumina.requests import read_axes
+from lumina.types import Velocity
+
+MOST_FRAMES = 128
+Clip = UInt8[np.ndarray, "frames height width 3"]
+
+
+class LuminaVideoPipeline(MediaPipeline):
+    """Clips from prompts.
+
+    Args:
+        transformer: A network that `lumina.modalities.video` describes.
+        scheduler: As in `TextPipeline`, like the following ones.
+        vae: An image autoencoder, which decodes each frame.
+        text_encoder: Reads the prompts.
+        tokenizer: Of the text encoder.
+        text_layer: As in `TextPipeline`.
+        prompt_template: As in `TextPipeline`.
+        preset: As in `TextPipeline`.
+        usual_size: Width, height and frames of a clip where nothing else is asked for: "96x96x8".
+        frame_rate: Frames a second.
+    """
+
+    _modality = "video"
+
+    def __init__(
+        self,
+        transformer: NextDiT | None,
+        scheduler: SchedulerMixin | None,
+        vae: AutoencoderKL | None,
+        text_encoder: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase | None,
+        text_layer: int = FEATURE_LAYER,
+        prompt_template: str = PLACE,
+        preset: str | None = None,
+        usual_size: str = "96x96x8",
+        frame_rate: float = 8.0,
+    ):
+        super().__init__(
+            transformer,
+            scheduler,
+            vae,
+            text_encoder,
+            tokenizer,
+            text_layer,
+            prompt_template,
+            preset,
+        )
+        self.register_to_config(usual_size=usual_size, frame_rate=frame_rate)
+
+    @classmethod
+    def around(
+        cls,
+        network: FlowTransformer,
+        text_encoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        autoencoder: Path,
+        size: Sequence[int],
+    ) -> "LuminaVideoPipeline":
+        """A pipeline around a network that was trained, and clips of a size."""
+        vae: Any = AutoencoderKL.from_pretrained(autoencoder, torch_dtype=network.dtype)
+        scheduler = FlowMatchEulerDiscreteScheduler()
+        kept: Any = network
+        return cls(
+            kept, scheduler, vae, text_encoder, tokenizer, usual_size="x".join(map(str, size))
+        )
+
+    @property
+    def codec(self) -> VideoCodec:
+        """Decodes each frame."""
+        return VideoCodec(self.vae)
+
+    @property
+    def scaling(self) -> Scaling:
+        """That of the image autoencoder."""
+        return scaling_of(self.vae.config)
+
+    @property
+    def file_facts(self) -> dict[str, Any]:
+        """The frame rate."""
+        return {"frame_rate": self.config["frame_rate"]}
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        width: int | None = None,
+        height: int | None = None,
+        frames: int | None = None,
+        num_inference_steps: int = 30,
+        guidance_scale: float | Sequence[float] = 4.0,
+        negative_prompt: str | list[str] | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: Source = None,
+        latents: Tensor | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        *,
+        first_frames: Sequence[Image.Image] | Clip | None = None,
+        to_prompt: str | None = None,
+        **sampling: Any,
+    ) -> MediaOutput | tuple:
+        """Make clips.
+
+        Args:
+            prompt: What happens: a text, or a list of texts.
+            width: Pixels, a multiple of 16. None is the usual one, like the following ones.
+            height: Pixels, a multiple of 16.
+            frames: How many there are, 1 to 128.
+            num_inference_steps: Steps from noise to data, 1 or more.
+            guidance_scale: How closely to follow the prompt; 1 or less does not guide.
+            negative_prompt: What to keep away from.
+            num_videos_per_prompt: Clips of each prompt. They follow each other in the result.
+            generator: The source of noise, or a list with one for each clip.
+            latents: Noise to start from, instead.
+            output_type: "np" for bytes, or "latent".
+            return_dict: Return an object with `media`, else a tuple with them.
+            first_frames: Pictures that the clips begin with, of the size asked for.
+            to_prompt: What happens in the end, after a seamless transition from the prompt.
+            sampling: Other fields of `Sampling`.
+
+        Returns:
+            Clips as bytes (frames, height, width, 3).
+
+        Raises:
+            LuminaError: If a size, the number of frames or what they begin with is out of range.
+        """
+        size = self._size(width, height, frames)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = [one for one in prompts for _ in range(num_videos_per_prompt)]
+        settings = Sampling(
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            **{"guided_channels": None, **sampling},
+        )
+        factor = latent_factor(self.vae.config)
+        grid = (size[2], size[1] // factor, size[0] // factor)
+        known = self._encode_first(first_frames, size)
+        blend = None
+        if to_prompt is not None:
+            prompts, blend = self._ends(prompts, to_prompt), _blend_over(size[2])
+        x = self._sample(
+            prompts,
+            grid,
+            settings,
+            channels=self.vae.config["latent_channels"],
+            generator=generator,
+            latents=latents,
+            hints=_hints(known, (self.vae.config["latent_channels"], *grid)),
+            blend=blend,
+        )
+        if known is not None:
+            x[:, :, : known.shape[1]] = known.to(x)
+        return self._hand_out(x, output_type, return_dict=return_dict)
+
+    def _size(
+        self, width: int | None, height: int | None, frames: int | None
+    ) -> tuple[int, int, int]:
+        usual = read_axes(self.config["usual_size"])
+        given = (width or usual[0], height or usual[1], usual[2] if frames is None else frames)
+        multiple = latent_factor(self.vae.config) * self.network.patch_size
+        if given[0] % multiple or given[1] % multiple or min(given[:2]) < multiple:
+            raise LuminaError(
+                f"clips of {given[0]}x{given[1]} pixels", hint=f"choose multiples of {multiple}"
+            )
+        if not 1 <= given[2] <= MOST_FRAMES:
+            raise LuminaError(
+                f"frames is {given[2]}, which is out of range", hint=f"allowed: 1 to {MOST_FRAMES}"
+            )
+        return given
+
+    @staticmethod
+    def _ends(prompts: list[str], to_prompt: str) -> list[str]:
+        if len(prompts) != 1:
+            raise LuminaError(
+                f"there are {len(prompts)} clips and one transition",
+                hint="give one prompt, and one clip of it",
+            )
+        return [prompts[0], to_prompt]
+
+    def _encode_first(
+        self, pictures: Sequence[Image.Image] | Clip | None, size: tuple[int, int, int]
+    ) -> Float[Tensor, "c known rows cols"] | None:
+        if pictures is None:
+            return None
+        clip = np.stack([np.asarray(_rgb(one)) for one in pictures])
+        if len(clip) >= size[2]:
+            raise LuminaError(
+                f"{len(clip)} first frames leave nothing to make of {size[2]}",
+                hint="ask for more frames",
+            )
+        if clip.shape[1:3] != (size[1], size[0]):
+            raise LuminaError(
+                f"the first frames are {clip.shape[2]}x{clip.shape[1]} pixels, and the clip"
+                f" {size[0]}x{size[1]}",
+                hint="resize them, or ask for their size",
+            )
+        return self.scaling.scale(self.codec.encode([clip]).mean[0])
+
+
+def _hints(
+    known: Float[Tensor, "c known rows cols"] | None, shape: tuple[int, ...]
+) -> Float[Tensor, "1 hints frames rows cols"] | None:
+    if known is None:
+        return None
+    clip = known.new_zeros(shape)
+    clip[:, : known.shape[1]] = known
+    return tell_frames(clip, known.shape[1])[None]
+
+
+def _blend_over(frames: int) -> Any:
+    """One velocity of two: of the first prompt in the first frames, of the second in the last."""
+
+    def blend(each: list[Velocity]) -> Velocity:
+        first, last = each
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            share = torch.linspace(0, 1, frames, device=x.device, dtype=x.dtype)
+            # Both hold still for a quarter of the clip.
+            share = ((share - 0.25) * 2).clamp(0, 1)[:, None, None]
+            return first(x, t) * (1 - share) + last(x, t) * share
+
+        return velocity
+
+    return blend
+
+
+def _rgb(picture: Any) -> Any:
+    return picture.convert("RGB") if isinstance(picture, Image.Image) else picture

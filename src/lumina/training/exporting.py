@@ -1,0 +1,82 @@
+"""A trained network as a checkpoint: a whole pipeline, or adapters alone."""
+
+import copy
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict
+from torch import nn
+
+from lumina.pipelines.assembly import assemble, text_encoder_folder, vae_folder
+from lumina.pipelines.text_to_image import LuminaPipeline
+from lumina.training.recipes import MADE_BY, FlowRecipe
+
+
+def make_pipeline(recipe: FlowRecipe, network: Any, size: Sequence[int]) -> Any:
+    """A pipeline around the network of a run, on its device, for media of a usual size."""
+    pipeline = assemble(
+        network,
+        text_encoder=recipe.text_encoder or None,
+        vae=recipe.autoencoder or None,
+        modality=recipe.modality,
+        size=size,
+    )
+    if network.device.type != "cpu":
+        pipeline.to(network.device)
+    return pipeline
+
+
+def export(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) -> None:
+    """Write the adapters, or a checkpoint that `lumina.load` and diffusers read."""
+    dtype = getattr(torch, recipe.save_dtype)
+    if recipe.lora_rank and not recipe.lora_merge:
+        _export_adapters(network, folder, dtype)
+        return
+    network = copy.deepcopy(network)
+    if recipe.lora_rank:
+        network.fuse_lora()
+        network.unload_lora()
+    pipeline = make_pipeline(recipe, network, size)
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            nn.Module.to(part, dtype)  # diffusers' own would warn, of nothing
+    pipeline.save_pretrained(folder)
+    if recipe.text_encoder:
+        _read_as_float32(folder / "text_encoder" / "config.json")
+    _tell_origins(recipe, folder)
+
+
+def _export_adapters(network: Any, folder: Path, dtype: torch.dtype) -> None:
+    weights = get_peft_model_state_dict(network)
+    (settings,) = network.peft_config.values()
+    LuminaPipeline.save_lora_weights(
+        folder,
+        transformer_lora_layers={name: weight.to(dtype) for name, weight in weights.items()},
+        transformer_lora_adapter_metadata=settings.to_dict(),
+    )
+
+
+def _tell_origins(recipe: FlowRecipe, folder: Path) -> None:
+    """Put beside each part what made it."""
+    origins = {"vae": vae_folder(recipe.autoencoder)} if recipe.autoencoder else {}
+    if recipe.text_encoder:
+        origins["text_encoder"] = text_encoder_folder(recipe.text_encoder)
+    for part, origin in origins.items():
+        # A run keeps what made it beside the folders of its parts.
+        for made_by in (origin / MADE_BY, origin.parent / MADE_BY):
+            if made_by.exists():
+                shutil.copy(made_by, folder / part / MADE_BY)
+                break
+
+
+def _read_as_float32(config: Path) -> None:
+    """Make transformers load a model as diffusers loads the others where no dtype is asked for.
+
+    Else features come in the dtype of the file, and diffusers' transformer refuses them.
+    """
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps(settings | {"dtype": "float32"}, indent=2) + "\n")

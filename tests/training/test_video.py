@@ -1,0 +1,183 @@
+"""Clips from data to files: trained, exported, loaded, sampled and written by the command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lumina
+from lumina import LuminaError
+from lumina.cli import main
+from lumina.media import read_record
+from lumina.media.video import read_clip
+from lumina.training.flow import FlowObjective
+from lumina.training.planning import plan
+from lumina.training.recipes import FlowRecipe
+from lumina.training.trainer import train
+
+WORLD = {"kind": "world", "world": "motion", "sizes": ["32x32x3"], "examples": 6}
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_folder, tmp_path_factory):
+    made = FlowRecipe(
+        out=str(tmp_path_factory.mktemp("video")),
+        modality="video",
+        autoencoder=str(tiny_folder),
+        text_encoder=str(tiny_folder),
+        data=(WORLD,),
+        crops={"side": 32},
+        width=24,
+        depth=2,
+        heads=3,
+        kv_heads=1,
+        multiple_of=16,
+        batch_size=4,
+        steps=2,
+        device="cpu",
+        preview_every=2,
+        preview_steps=2,
+        save_dtype="float32",
+    )
+    made.check()
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(recipe):
+    return train(recipe)
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder):
+    pipeline = lumina.load(folder, dtype="float32")
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(1)
+    for weight in pipeline.transformer.parameters():
+        weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
+    return pipeline
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_plan_counts_clips(recipe):
+    lines = plan(recipe)
+    assert any("32x32x3: 6 examples" in line for line in lines)
+
+
+def test_a_run_draws_what_it_is_heading_for(recipe, folder):
+    assert (folder.parent / "step-000002.png").exists()
+
+
+def test_clips_have_the_usual_size_and_rate(pipeline):
+    (clip,) = pipeline("a dog", num_inference_steps=2, generator=seeded()).media
+    assert clip.shape == (3, 32, 32, 3)
+    assert clip.dtype == np.uint8
+    assert pipeline.file_facts == {"frame_rate": 8.0}
+
+
+def test_clips_do_not_depend_on_their_company(pipeline):
+    options = {"num_inference_steps": 2, "output_type": "latent", "frames": 4}
+    both = pipeline(["a dog", "a cat"], generator=[seeded(1), seeded(2)], **options).media
+    alone = pipeline("a cat", generator=[seeded(2)], **options).media
+    assert torch.allclose(both[1:], alone, atol=1e-4)
+
+
+def test_known_frames_stay_and_matter(pipeline):
+    picture = Image.new("RGB", (32, 32), "red")
+    options = {"num_inference_steps": 2, "output_type": "latent"}
+    told = pipeline("a dog", generator=seeded(), first_frames=[picture], **options).media
+    free = pipeline("a dog", generator=seeded(), **options).media
+    known = pipeline.scaling.scale(pipeline.codec.encode([np.asarray(picture)[None]]).mean[0])
+    assert torch.allclose(told[0, :, :1], known, atol=1e-5)
+    assert not torch.allclose(told[:, :, 1:], free[:, :, 1:], atol=1e-3)
+
+
+def test_a_transition_is_from_one_prompt_to_the_other(pipeline):
+    options = {"num_inference_steps": 1, "output_type": "latent", "frames": 8}
+    ends = [pipeline(p, generator=seeded(), **options).media for p in ("a dog", "a cat")]
+    whole = pipeline("a dog", to_prompt="a cat", generator=seeded(), **options).media
+    # With one step each frame follows one velocity, of its own prompt at both ends.
+    assert torch.allclose(whole[:, :, :2], ends[0][:, :, :2], atol=1e-4)
+    assert torch.allclose(whole[:, :, -2:], ends[1][:, :, -2:], atol=1e-4)
+    same = pipeline("a dog", to_prompt="a dog", generator=seeded(), **options).media
+    assert torch.allclose(same, ends[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"frames": 0}, "out of range"),
+        ({"frames": 129}, "out of range"),
+        ({"width": 40}, "multiples of 16"),
+        ({"first_frames": [Image.new("RGB", (32, 32))] * 3}, "leave nothing"),
+        ({"first_frames": [Image.new("RGB", (16, 32))]}, "16x32 pixels"),
+        ({"to_prompt": "a cat", "num_videos_per_prompt": 2}, "one transition"),
+        ({"output_type": "pil"}, "allowed: np, latent"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(pipeline, options, reason):
+    with pytest.raises(LuminaError, match=reason):
+        pipeline("a dog", num_inference_steps=1, **options)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "gif"])
+def test_the_command_writes_clips_with_their_record(folder, tmp_path, capsys, ending):
+    path = tmp_path / f"clip.{ending}"
+    words = ["generate", "--model", str(folder), "a dog", "--frames", "4", "--steps", "2"]
+    assert main([*words, "--seed", "3", "-o", str(path)]) == 0
+    record = read_record(path)
+    assert record["modality"] == "video"
+    assert record["request"]["frames"] == 4
+    if ending == "mp4":
+        clip, rate = read_clip(path)
+        assert (clip.shape, rate) == ((4, 32, 32, 3), 8.0)
+    again = tmp_path / f"again.{ending}"
+    assert main(["generate", "--from", str(path), "-o", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes()
+    capsys.readouterr()
+    assert main(["show", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["request"]["prompt"] == "a dog"
+
+
+def test_a_clip_is_gone_on_with(folder, tmp_path, capsys):
+    words = ["generate", "--model", str(folder), "--steps", "1", "--seed", "1"]
+    first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"
+    assert main([*words, "a dog", "-o", str(first)]) == 0
+    assert main([*words, "a dog", "--frames", "4", "--first", str(first), "-o", str(second)]) == 0
+    assert "the last 2 are taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["generate", "a dog", "-o", "x.wav"], "does not end in"),
+        (["generate", "a dog", "--seconds", "3"], ""),
+        (["edit", "x.png", "a dog"], "needs a model of pictures"),
+        (["generate", "a dog", "--two-stage"], "has no meaning"),
+        (["generate", "a dog", "--first", "missing.png"], "cannot read"),
+    ],
+)
+def test_the_command_refuses_what_clips_cannot_be(
+    folder, tmp_path, monkeypatch, capsys, words, reason
+):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main([*words, "--model", str(folder)])
+    except SystemExit as stop:
+        code = stop.code
+    assert code not in (0, None)
+    assert reason in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_sources_of_another_modality_are_refused(recipe):
+    import dataclasses
+
+    drawings = {"kind": "shapes", "pictures": 4, "side": 32}
+    with pytest.raises(LuminaError, match="the modality image"):
+        FlowObjective(dataclasses.replace(recipe, data=(drawings,)))
