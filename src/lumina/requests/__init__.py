@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that `lumina --help` answers at once.
 """
 
+from lumina.requests.adapters import Adapter, read_adapter
 from lumina.requests.composing import Compose, read_cells
 from lumina.requests.drawing import (
     Anagram,
@@ -61,6 +62,7 @@ __all__ = [
     "SOLVERS",
     "STOCHASTIC",
     "STRENGTH",
+    "Adapter",
     "Anagram",
     "ClassToImage",
     "Compose",
@@ -81,6 +83,7 @@ __all__ = [
     "check_size",
     "check_steps",
     "nearest_size",
+    "read_adapter",
     "read_cells",
     "read_place",
     "read_size",
