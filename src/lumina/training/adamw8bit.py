@@ -43,6 +43,8 @@ MEAN = Code(torch.int8, 127, 2)
 SQUARE = Code(torch.uint8, 255, 4)
 """Of averaged squares, which span twice as many magnitudes: from 1 to 2e-10."""
 
+AVERAGES = {"mean": MEAN, "square": SQUARE}
+
 
 class AdamW8bit(torch.optim.Optimizer):
     """AdamW whose averages take 2 bytes of each number of a weight, and the scales of blocks.
@@ -73,6 +75,7 @@ class AdamW8bit(torch.optim.Optimizer):
     ):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(parameters, defaults)
+        self.register_load_state_dict_post_hook(_restore_types)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -89,11 +92,11 @@ class AdamW8bit(torch.optim.Optimizer):
         state["step"] += 1
         step, (memory, memory_of_squares) = int(state["step"]), group["betas"]
         gradient = _own(weight.grad).float()
-        mean, square = _read(state, "mean", MEAN), _read(state, "square", SQUARE)
+        mean, square = _read(state, "mean"), _read(state, "square")
         mean = mean.lerp(gradient, 1 - memory)
         square = square.lerp(gradient.square(), 1 - memory_of_squares)
-        _write(state, "mean", mean, MEAN, step)
-        _write(state, "square", square, SQUARE, step)
+        _write(state, "mean", mean, step)
+        _write(state, "square", square, step)
         spread = (square / (1 - memory_of_squares**step)).sqrt_().add_(group["eps"])
         rate = group["lr"] / (1 - memory**step)
         own = _own(weight)
@@ -137,7 +140,7 @@ def unpack(
 
 def _empty_state(weight: Tensor) -> dict[str, Tensor]:
     state = {"step": torch.zeros(())}
-    for name, code in (("mean", MEAN), ("square", SQUARE)):
+    for name, code in AVERAGES.items():
         if weight.ndim < 2:
             state[name] = torch.zeros_like(weight, dtype=torch.float32)
             continue
@@ -148,6 +151,18 @@ def _empty_state(weight: Tensor) -> dict[str, Tensor]:
     return state
 
 
+def _restore_types(optimizer: torch.optim.Optimizer) -> None:
+    """Give loaded averages their types, for which PyTorch's optimizers take that of the weight.
+
+    In float32, codes and scales are what they were.
+    """
+    for state in optimizer.state.values():
+        for name, code in AVERAGES.items():
+            if f"{name}_scales" in state:
+                state[name] = state[name].to(code.dtype)
+                state[f"{name}_scales"] = state[f"{name}_scales"].float()
+
+
 def _zeros_beside(weight: Tensor, shape: tuple[int, int]) -> Tensor:
     """Zeros in rows that processes share as they share those of a weight."""
     if not isinstance(weight, DTensor):
@@ -156,20 +171,20 @@ def _zeros_beside(weight: Tensor, shape: tuple[int, int]) -> Tensor:
     return shared_zeros(shape, dtype=torch.float32, device_mesh=mesh, placements=placements)
 
 
-def _read(state: dict[str, Tensor], name: str, code: Code) -> Tensor:
+def _read(state: dict[str, Tensor], name: str) -> Tensor:
     """An average, in float32 and the shape of the weight."""
     kept = _own(state[name])
     if f"{name}_scales" not in state:
         return kept
-    return unpack(kept.flatten(1), _own(state[f"{name}_scales"]), code).view(kept.shape)
+    return unpack(kept.flatten(1), _own(state[f"{name}_scales"]), AVERAGES[name]).view(kept.shape)
 
 
-def _write(state: dict[str, Tensor], name: str, values: Tensor, code: Code, step: int) -> None:
+def _write(state: dict[str, Tensor], name: str, values: Tensor, step: int) -> None:
     kept = _own(state[name])
     if f"{name}_scales" not in state:
         kept.copy_(values)
         return
-    codes, scales = pack(values.flatten(1), code, step=step)
+    codes, scales = pack(values.flatten(1), AVERAGES[name], step=step)
     kept.copy_(codes.view(kept.shape))
     _own(state[f"{name}_scales"]).copy_(scales)
 
