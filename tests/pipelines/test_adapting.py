@@ -8,11 +8,13 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import lumina
 from lumina import LuminaError, NextDiT
 from lumina.cli import main
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.generation import run
 from lumina.media import read_record
+from lumina.pipelines.adapting import use_adapters
 from lumina.pipelines.class_to_image import LuminaClassPipeline
 from lumina.planning import plan
 from lumina.requests import read_adapter
@@ -58,6 +60,7 @@ def draw(tiny_folder, tmp_path, monkeypatch):
 
     def draw(loras, task="generate", **settings):
         usual = {"model": str(tiny_folder), "steps": 2, "seed": 5, "device": "cpu"}
+        usual |= {"dtype": "float32"}
         return list(run(plan(task, usual | {"prompt": "a cat", "loras": loras} | settings)))
 
     return draw
@@ -84,12 +87,20 @@ def test_two_halves_of_an_adapter_are_the_whole(draw, adapter):
     assert np.abs(pixels(whole).astype(int) - pixels(halves)).max() <= 1
 
 
+def test_adapters_compute_in_the_numbers_of_the_model(tiny_folder, adapter):
+    pipeline = lumina.load(tiny_folder, dtype="float32", device="cpu")
+    use_adapters(pipeline, (str(adapter),))
+    weights = dict(pipeline.transformer.named_parameters())
+    assert any("lora_" in name for name in weights)
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+
+
 def test_an_adapter_is_used_for_its_own_pictures_alone(adapter, tiny_folder, tmp_path):
     settings = {"model": str(tiny_folder), "steps": 2, "seed": 5, "device": "cpu"}
     axis = f"loras={adapter}:0|{adapter}|{adapter}:0"
     job = plan("generate", settings, prompts=["a cat"], vary=[axis], output=tmp_path / "table.png")
-    table = pixels(*run(job))[-68:-4]
-    first, second, third = (table[:, start : start + 64] for start in (-200, -132, -64))
+    table = pixels(*run(job))[-68:-4]  # the last row, without its margin
+    first, second, third = (table[:, -end:][:, :64] for end in (200, 132, 64))
     assert np.array_equal(third, first)
     assert not np.array_equal(second, first)
 
@@ -102,7 +113,7 @@ def test_the_file_tells_of_its_adapters_and_makes_the_picture_again(draw, adapte
     assert record["lora_hashes"].keys() == {"own:0.7"}
     (again,) = run(plan("generate", {}, source=path))
     assert np.array_equal(pixels(again), pixels(path))
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("lumina")]
     weights = load_file(own / WEIGHTS)
     save_file({name: weight + 1 for name, weight in weights.items()}, own / WEIGHTS)
     plan("generate", {}, source=path)
@@ -167,7 +178,7 @@ def test_the_command_takes_several(draw, adapter, tiny_folder, capsys):
         ("damaged", "is damaged"),
         ("model", "is a whole model, and no adapter"),
         ("other", "are not in NextDiT"),
-        ("wider", "where this model takes [24, 24]"),
+        ("wider", "where this model takes [2, 24]"),
     ],
 )
 def test_what_is_no_adapter_of_the_model_is_refused_before_weights_load(

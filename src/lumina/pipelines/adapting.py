@@ -1,5 +1,6 @@
 """Adapters that a request names: their files, whether they fit a model, and their use."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,8 +66,10 @@ def use_adapters(pipeline: "ImagePipeline", texts: Sequence[str]) -> None:
     """
     adapters = [read_adapter(text) for text in texts]
     names = [f"lora_{number}" for number in range(len(adapters))]
-    for name, adapter in zip(names, adapters, strict=True):
-        pipeline.load_lora_weights(find_file(adapter.path), adapter_name=name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant
+        for name, adapter in zip(names, adapters, strict=True):
+            pipeline.load_lora_weights(find_file(adapter.path), adapter_name=name)
     if names:
         pipeline.set_adapters(names, [adapter.scale for adapter in adapters])
 
