@@ -151,7 +151,7 @@ class FewStepsObjective:
         module.save_pretrained(folder / "transformer")
         self.scheduler.save_pretrained(folder / "scheduler")
         index = read_json(folder / INDEX)
-        index["scheduler"] = ["lumina", FlowSolverScheduler.__name__]
+        index["scheduler"] = [FlowSolverScheduler.__module__, FlowSolverScheduler.__name__]
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
     def _velocity(
