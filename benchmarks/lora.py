@@ -3,14 +3,21 @@
 Five pictures of a drawing that the model never saw, with an invented name, are what
 `recipes/lora.toml` trains on, beside what the model itself draws of other things. Asked for then:
 
-- the new thing, in 20 prompts with colors and places that none of the five pictures has: how often
-  is it what the picture resembles most, of all drawings and the new one (`Lineup`)?
-- other things by their names, before and after, from the same seeds.
+- the new thing, in 20 prompts, no two alike, with colors (and in 12 of them places) that none of
+  the five pictures has: how often is it what the picture resembles most, of all drawings and the
+  new one (`Lineup`)?
+- other things by their names, before and after, from the same seeds. None of them is among those
+  that are drawn to be kept.
 
-The recipe was tried on other new things (`TRIED`) than those that are told (`TOLD`).
+The minutes are those of the whole run: drawing what is to be kept, training, and writing the
+adapters. The recipe was tried (`--tune`, from other seeds, on other names) with other new things
+(`TRIED`) than those that are told (`TOLD`). To see that all of it works, in a minute:
+
+    python benchmarks/lora.py --tune --things 1 --others 4 steps=2 prior_pictures=4 preview_steps=2
 """
 
 import argparse
+import dataclasses
 import json
 import platform
 import sys
@@ -49,19 +56,8 @@ SHOWN = (  # the five pictures: their backgrounds and places
     (None, "left"),
     ("yellow", "top"),
 )
-COLORS = (
-    "blue",
-    "green",
-    "black",
-    "pink",
-    "orange",
-    "purple",
-    "sky blue",
-    "brown",
-    "green",
-    "blue",
-)
-PLACES = ("right", "bottom", "right", "bottom", "right", "bottom", "left", "top", "left", "top")
+COLORS = ("blue", "green", "black", "pink", "orange", "purple", "sky blue", "brown")
+UNSEEN_PLACES = ("right", "bottom")
 OTHERS = 100
 
 
@@ -71,21 +67,25 @@ def main() -> None:
     parser.add_argument("--model", default="lumina-mini")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tune", action="store_true", help="measure what the recipe is tried on")
+    parser.add_argument(
+        "--things", type=int, default=2, help="new things, each in a run of its own"
+    )
+    parser.add_argument("--others", type=int, default=OTHERS, help="other things, for what is lost")
+    parser.add_argument(
+        "--output", type=Path, help="folder of results (default, without --tune: here)"
+    )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="changes to the recipe")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows, cells = [], []
-    for number, thing in enumerate(TRIED if options.tune else TOLD):
+    for number, thing in enumerate((TRIED if options.tune else TOLD)[: options.things]):
         row, pictures = measure(thing, number, options)
         rows.append(row)
         cells += pictures
-        print(json.dumps(row), flush=True)
-    if options.tune:
-        make_grid([picture for picture, _ in cells], [text for _, text in cells]).save(
-            "/tmp/lora.png"
-        )
-        return
-    write_results(rows, cells)
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+    output = options.output or (None if options.tune else RESULTS)
+    if output is not None:
+        write_results(rows, cells, output)
 
 
 def measure(thing: str, number: int, options: argparse.Namespace) -> tuple[dict, list]:
@@ -93,19 +93,19 @@ def measure(thing: str, number: int, options: argparse.Namespace) -> tuple[dict,
     things, drawings = load_references(find(options.model).folder)
     lineup = Lineup([*things, thing], np.concatenate([drawings, reference(thing)[None]]))
     start = 10000 if options.tune else 0
-    others = shuffled(things, "tune" if options.tune else "lora")[:OTHERS]
+    others = shuffled(things, "tune" if options.tune else "lora")[: options.others]
     asked = [Brief((other,)) for other in others]
     pipeline = lumina.load(options.model)
     pipeline.set_progress_bar_config(disable=True)
     before = judge(lineup, asked, draw(pipeline, [write(b, "en") for b in asked], start))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        out = train_on(thing, Path(folder), number, things, options)
+        kept = [one for one in things if one not in others]
+        out = train_on(thing, Path(folder), number, kept, options)
         minutes = (time.perf_counter() - began) / 60
         pipeline.load_lora_weights(str(out))
     after = judge(lineup, asked, draw(pipeline, [write(b, "en") for b in asked], start))
-    briefs = [Brief((thing,), color) for color in COLORS]
-    briefs += [Brief((thing,), color, place) for color, place in zip(COLORS, PLACES, strict=True)]
+    briefs = unseen(thing)
     prompts = [caption(brief) for brief in briefs]
     made = draw(pipeline, prompts, start + 1000)
     found = judge(lineup, briefs, made)
@@ -117,15 +117,23 @@ def measure(thing: str, number: int, options: argparse.Namespace) -> tuple[dict,
         "interval": [round(x, 3) for x in wilson(sum(found), len(found))],
         "others before": sum(before),
         "others after": sum(after),
-        "others": OTHERS,
+        "others": len(others),
     }
     return row, [(Image.fromarray(p), t) for p, t in zip(made, prompts, strict=True)]
 
 
 def train_on(
-    thing: str, folder: Path, number: int, things: list[str], options: argparse.Namespace
+    thing: str, folder: Path, number: int, kept: list[str], options: argparse.Namespace
 ) -> Path:
-    """Train on five pictures of a thing, and return the folder of the adapters."""
+    """Train on five pictures of a thing, and return the folder of the adapters.
+
+    Args:
+        thing: The new one.
+        folder: For the pictures and the run.
+        number: Of the thing.
+        kept: Things that are drawn before, for the model not to forget how.
+        options: Of the command.
+    """
     data = folder / "pictures"
     data.mkdir()
     rng = np.random.default_rng(number)
@@ -133,22 +141,22 @@ def train_on(
         brief = Brief((thing,), color, place)
         paint(stage(brief, rng), SIZE).save(data / f"{index}.png")
         (data / f"{index}.txt").write_text(caption(brief))
-    prompts = [
-        write(draw_brief(rng, things, pairs=0.0), "en") for _ in range(96)
-    ]  # never of held-out combinations
-    recipe = load(
-        RECIPE,
-        [
-            f"out={folder / 'run'}",
-            f"data.0.path={data}",
-            f"start_from={options.model}",
-            f"autoencoder={options.model}",
-            f"text_encoder={options.model}",
-            f"prior_prompts={json.dumps(prompts)}",
-            *options.settings,
-        ],
+    parts = ("start_from", "autoencoder", "text_encoder")
+    settings = [f"out={folder / 'run'}", f"data.0.path={data}"]
+    settings += [f"{part}={options.model}" for part in parts] + options.settings
+    recipe = load(RECIPE, settings)
+    # What is kept is asked for as everything was in training, and never by held-out combinations.
+    prompts = tuple(
+        write(draw_brief(rng, kept, pairs=0.0), "en") for _ in range(recipe.prior_pictures)
     )
-    return train(recipe)
+    return train(dataclasses.replace(recipe, prior_prompts=prompts))
+
+
+def unseen(thing: str) -> list[Brief]:
+    """Twenty different wishes for a thing, in colors and places that were not shown."""
+    alone = [Brief((thing,), color) for color in COLORS]
+    right, bottom = ([Brief((thing,), color, place) for color in COLORS] for place in UNSEEN_PLACES)
+    return [*alone, *right[:6], *bottom[2:]]
 
 
 def caption(brief: Brief) -> str:
@@ -181,13 +189,14 @@ def judge(lineup: Lineup, briefs: list[Brief], made: list[np.ndarray]) -> list[b
     ]
 
 
-def write_results(rows: list[dict], cells: list) -> None:
+def write_results(rows: list[dict], cells: list, output: Path) -> None:
     """Write the figures and the pictures."""
+    output.mkdir(parents=True, exist_ok=True)
     versions = {"lumina": lumina.__version__, "torch": torch.__version__}
     versions["python"] = platform.python_version()
     command = "python benchmarks/lora.py " + " ".join(sys.argv[1:])
     result = {"command": command.strip(), "rows": rows, "versions": versions}
-    (RESULTS / "lora.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    (output / "lora.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     lines = [
         f"`{result['command']}`, torch {torch.__version__}:",
         "",
@@ -201,9 +210,9 @@ def write_results(rows: list[dict], cells: list) -> None:
             f" {row['others before']} of {row['others']} | {row['others after']} |"
         )
     lines += ["", "![What was drawn of the new things](lora.png)"]
-    (RESULTS / "lora.md").write_text("\n".join(lines) + "\n")
+    (output / "lora.md").write_text("\n".join(lines) + "\n")
     make_grid([picture for picture, _ in cells], [text for _, text in cells]).save(
-        RESULTS / "lora.png"
+        output / "lora.png"
     )
 
 

@@ -62,6 +62,7 @@ def test_every_setting_is_stored_with_the_value_that_was_used(settings):
             "last_step_size": None,
             "text_encoder": None,
             "vae": None,
+            "loras": [],
             "times": None,
             "resolution_shift": False,
             "guidance_interval": None,

@@ -1,6 +1,5 @@
 """Models by name: what can be loaded, where it is, and with which settings it works well."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from lumina.backbones.named import NETWORKS
 from lumina.checkpoints.folder import (
     INDEX,
     check_folder,
-    count_parameters,
     fingerprint,
     fingerprint_of,
     read_config,
@@ -18,7 +16,9 @@ from lumina.checkpoints.folder import (
     read_setting_of,
 )
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.requests import read_axes, read_size
+from lumina.footprint import Footprint
+from lumina.hub import fetch, find_in_cache, is_hub_id, tell_consent
+from lumina.requests import read_axes
 
 if TYPE_CHECKING:
     import torch
@@ -33,37 +33,6 @@ MODALITY_OF = {"LuminaVideoPipeline": "video"}
 
 _GEMMA_2B, _LLAMA_2_7B = 2_506_172_416, 6_607_343_616
 """Weights of the text encoders of released models, without a head."""
-
-_USUAL_AUTOENCODER = 83_653_863
-"""Weights of the VAEs that released models take."""
-
-_USUAL_CHANNELS = 256
-"""Their channels where pictures are widest."""
-
-_COPIES = 4
-"""Pictures of the widest channels that a decoder holds at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Footprint:
-    """How much memory a model takes."""
-
-    parameters: int
-    numbers_per_pixel: int
-    """Numbers alive for each pixel while the picture is decoded, which takes more than a step."""
-
-    @classmethod
-    def around(cls, network: int, text_encoder: int = 0) -> "Footprint":
-        """Memory of a network and a text encoder, by their weights, and of a VAE as usual."""
-        return cls(
-            parameters=network + text_encoder + _USUAL_AUTOENCODER,
-            numbers_per_pixel=_COPIES * _USUAL_CHANNELS,
-        )
-
-    def bytes(self, size: str, *, bytes_per_number: int) -> int:
-        """Bytes that making a picture of this size takes, weights included."""
-        width, height = read_size(size)
-        return (self.parameters + width * height * self.numbers_per_pixel) * bytes_per_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +51,7 @@ class Model:
 
     def folder(self) -> Path | None:
         """Where its files are on this machine, if they are."""
-        return WEIGHTS / self.name if self.hub_id is None else _in_cache(self.hub_id)
+        return WEIGHTS / self.name if self.hub_id is None else find_in_cache(self.hub_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +72,8 @@ class Checkpoint:
 
     def footprint(self) -> Footprint:
         """How much memory it takes, from its files."""
-        if self.is_network:
-            return _footprint_of_network(self.folder)
-        channels = read_setting_of(self.folder / "vae", "block_out_channels")
-        # The last upsampling works on the channels of the block before it.
-        widest = channels[min(1, len(channels) - 1)]
-        return Footprint(
-            parameters=count_parameters(self.folder), numbers_per_pixel=_COPIES * widest
-        )
+        of_files = Footprint.of_network if self.is_network else Footprint.of_folder
+        return of_files(self.folder)
 
     def fingerprint(self) -> str:
         """Twelve hex digits that tell its weights from those of another."""
@@ -214,11 +177,11 @@ def find_part(name: str | Path, known: Mapping[str, Part], *, kind: str, flag: s
         return find(name).folder
     part = known.get(str(name))
     hub_id = str(name) if part is None else part.hub_id
-    if not _HUB_ID.fullmatch(hub_id):
+    if not is_hub_id(hub_id):
         raise UnknownNameError.among([*known, *MODELS], str(name), kind=kind)
-    folder = _in_cache(hub_id)
+    folder = find_in_cache(hub_id)
     if folder is None:
-        gated = _gated(hub_id) if part is not None and part.is_gated else ""
+        gated = tell_consent(hub_id) if part is not None and part.is_gated else ""
         raise LuminaError(
             f"the {kind} {hub_id} is not on this machine",
             hint=f"`lumina get {hub_id}` downloads it{gated}; {flag} FOLDER names another",
@@ -342,32 +305,9 @@ def download(name: str) -> Path:
     hub_id = name if model is None else model.hub_id
     if hub_id is None:
         return WEIGHTS / name
-    if not _HUB_ID.fullmatch(hub_id):
+    if not is_hub_id(hub_id):
         raise _unknown(name)
-
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-    )
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=_FILES))
-    except GatedRepoError as error:
-        raise LuminaError(
-            f"the hub asks for your consent before it gives {hub_id}",
-            hint=f"`lumina get {hub_id}` downloads it{_gated(hub_id)}",
-        ) from error
-    except HfHubHTTPError as error:
-        raise LuminaError(
-            f"the hub does not give {hub_id}: {error.response.status_code}",
-            hint="check the id; log in with `hf auth login` if the model asks for it",
-        ) from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        raise LuminaError(
-            f"cannot download {hub_id}", hint="check the network and the free disk space"
-        ) from error
+    return fetch(hub_id)
 
 
 def list_models() -> list[dict[str, str]]:
@@ -391,12 +331,6 @@ def list_networks() -> list[dict[str, str]]:
 PIXELS_PER_LATENT = 8
 _FLAG_DIT = "FlagDiT"
 
-# What the hub allows: no run of dots or dashes, none at an end.
-_HUB_ID = re.compile(r"\w+(?:[.-]\w+)*/\w+(?:[.-]\w+)*")
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "model_args.pth", "consolidated*.pth"]
-_KNOWN = (INDEX, "config.json", "consolidated*")
-"""Files of which each tells a format that can be loaded."""
-
 
 def _row(model: Model) -> dict[str, str]:
     folder = model.folder()
@@ -418,9 +352,9 @@ def _find_folder(name: str) -> Path | None:
     folder = Path(name)
     if folder.exists():
         return folder
-    if not _HUB_ID.fullmatch(name):
+    if not is_hub_id(name):
         raise _unknown(name)
-    return _in_cache(name)
+    return find_in_cache(name)
 
 
 def _find_network(path: Path) -> Checkpoint:
@@ -437,31 +371,6 @@ def _find_network(path: Path) -> Checkpoint:
         classes=config["num_classes"],
         is_sequence=network.kind == _FLAG_DIT,
     )
-
-
-def _footprint_of_network(path: Path) -> Footprint:
-    """Memory of a network and of a VAE as released models have it; a text encoder comes on top."""
-    from lumina.checkpoints.network import find_network
-
-    parameters = sum(weight.numel() for weight in find_network(path, {}).build().parameters())
-    return Footprint.around(parameters)
-
-
-def _in_cache(hub_id: str) -> Path | None:
-    """The folder of a model that was downloaded, if it holds any of the known formats."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(hub_id, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
-    return folder if any(file for name in _KNOWN for file in folder.glob(name)) else None
-
-
-def _gated(hub_id: str) -> str:
-    page = f"https://huggingface.co/{hub_id}"
-    return f" once you accept its licence at {page} and log in with `hf auth login`"
 
 
 def _unknown(name: str) -> UnknownNameError:

@@ -18,6 +18,7 @@ from lumina.flags import (
     add_config_flag,
     add_convert_flags,
     add_evaluate_flags,
+    add_ray_flags,
     add_recipe_words,
     add_reproduce_flags,
     add_task_flags,
@@ -148,12 +149,18 @@ def train(options: argparse.Namespace) -> None:
     """Run a recipe, from where it stopped if it was run before."""
     from lumina.training.recipes import load
 
+    _refuse_lone_gpus(options)
     recipe = load(options.recipe, options.settings)
     _quiet_libraries()
     if options.plan:
         from lumina.training.planning import plan
 
         print("\n".join(plan(recipe)))
+        return
+    if options.ray is not None:
+        from lumina.training.launching import train_on_ray
+
+        print(train_on_ray(recipe, workers=options.ray, gpus=options.gpus or 0))
         return
 
     from lumina.training.trainer import train
@@ -165,6 +172,7 @@ def precompute(options: argparse.Namespace) -> None:
     """Encode the pictures and captions of a recipe into its cache, before it is run."""
     from lumina.training.recipes import FlowRecipe, load
 
+    _refuse_lone_gpus(options)
     recipe = load(options.recipe, options.settings)
     if not isinstance(recipe, FlowRecipe):
         raise LuminaError("this recipe has no cache", hint='those of task = "flow" have one')
@@ -174,7 +182,7 @@ def precompute(options: argparse.Namespace) -> None:
     from lumina.training.flow import precompute
     from lumina.training.prior import with_prior
 
-    run = RayRunner(options.ray, gpus=options.gpus) if options.ray else run_alone
+    run = run_alone if options.ray is None else RayRunner(options.ray, gpus=options.gpus or 0)
     encoded = precompute(with_prior(recipe), run)
     print("\n".join([*encoded.survey.lines(), f"cached in {encoded.cache}"]))
 
@@ -304,21 +312,25 @@ def _make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--plan", action="store_true", help="print what the run would do, and do not run it"
     )
+    add_ray_flags(command, gpus=int)
     command = add(push)
     command.add_argument("folder", type=Path, metavar="FOLDER", help="such as runs/quick/last")
     command.add_argument("repo", metavar="NAME/REPO", help="where on the hub it goes")
     command.add_argument("--private", action="store_true", help="only for those you let in")
     command = add(precompute)
     add_recipe_words(command)
-    command.add_argument(
-        "--ray", type=int, default=0, metavar="N", help="on N workers of a Ray cluster"
-    )
-    command.add_argument(
-        "--gpus", type=float, default=0, metavar="G", help="GPUs of each worker (default: none)"
-    )
+    add_ray_flags(command, gpus=float)
     add_reproduce_flags(add(reproduce))
     add_evaluate_flags(add(evaluate))
     return parser
+
+
+def _refuse_lone_gpus(options: argparse.Namespace) -> None:
+    if options.gpus is not None and options.ray is None:
+        raise LuminaError(
+            "--gpus says what each worker of a Ray cluster has, and there are none",
+            hint="add --ray N, or leave --gpus out: `device` in a recipe says where to compute",
+        )
 
 
 def _prompts(options: argparse.Namespace) -> list[str]:

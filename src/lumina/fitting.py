@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from lumina.catalog import Checkpoint, Footprint
+from lumina.catalog import Checkpoint
 from lumina.errors import LuminaError
+from lumina.footprint import Footprint
 from lumina.requests import ADAPTIVE, ImageRequest, Panorama, TextRequest, nearest_size, read_size
 
 TILED_SHARE = 0.3

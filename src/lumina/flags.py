@@ -63,6 +63,21 @@ def add_recipe_words(command: argparse.ArgumentParser) -> None:
     command.add_argument("settings", nargs="*", metavar="key=value", help="changes to it")
 
 
+def add_ray_flags(command: argparse.ArgumentParser, *, gpus: type[float]) -> None:
+    """Give a command the workers of a Ray cluster.
+
+    Args:
+        command: Gets the flags.
+        gpus: What GPUs of a worker are counted in: int, or float where workers may share one.
+    """
+    command.add_argument(
+        "--ray", type=_read_workers, metavar="N", help="on N workers of a Ray cluster"
+    )
+    command.add_argument(
+        "--gpus", type=gpus, metavar="G", help="GPUs of each worker (default: none)"
+    )
+
+
 def add_convert_flags(command: argparse.ArgumentParser) -> None:
     """Give a command what to convert, and into what."""
     command.add_argument("source", type=Path, metavar="SRC", help="a network in any format")
@@ -243,6 +258,12 @@ def _name_and_value(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:  # a text, such as moe_routing=time
         return name, value
+
+
+def _read_workers(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise LuminaError(f"--ray {text} names no number of workers", hint="write --ray 2")
+    return int(text)
 
 
 def _comma_separated(text: str) -> list[str]:

@@ -64,12 +64,14 @@ class _Pipelines:
         self._parts: dict[str, Any] = {}
         self._pipeline: Any = None
         self._usual_scheduler: Any = None
+        self._loras: tuple[str, ...] = ()
 
     def prepare(self, request: ImageRequest, call: Call) -> "ImagePipeline":
         """A pipeline that is set up for a request."""
         from lumina.flow.scheduler import choose_scheduler
 
         self._load(request)
+        self._adapt(request.loras)
         pipeline = self._pipeline
         if call.pipeline is not None:
             pipeline = getattr(lumina, call.pipeline).from_pipe(pipeline)
@@ -91,6 +93,18 @@ class _Pipelines:
         self._pipeline = load(request.model, **parts)
         self._usual_scheduler = self._pipeline.scheduler
         self._parts = parts | {"model": request.model}
+        self._loras = ()
+
+    def _adapt(self, loras: tuple[str, ...]) -> None:
+        """Have the model draw with the adapters of a request, and with no others."""
+        from lumina.pipelines.adapting import use_adapters
+
+        if loras == self._loras:
+            return
+        if self._loras:
+            self._pipeline.unload_lora_weights()
+        use_adapters(self._pipeline, loras)
+        self._loras = loras
 
     def _solver(self, request: ImageRequest) -> str | None:
         """The solver, which has to be one of ours where times are to be those that were given.
@@ -142,6 +156,8 @@ def _write_each(
         **_modality_of(request),
         "request": dataclasses.asdict(request),
     }
+    if request.loras:
+        facts["lora_hashes"] = {text: job.lora_hashes[text] for text in request.loras}
     for number, image in enumerate(images, start=1):
         is_one = len(images) == 1
         path = job.output
@@ -158,6 +174,8 @@ def _write_together(job: Job, made: "Sequence[Sequence[Image]]") -> Path:
         "model_hashes": job.model_hashes,
         "requests": [dataclasses.asdict(request) for request in job.requests],
     }
+    if job.lora_hashes:
+        facts["lora_hashes"] = job.lora_hashes
     if job.axes:
         whole = _tabulate(job, [put_side_by_side(images) for images in made])
     else:

@@ -50,6 +50,8 @@ class Job:
     """What varies. Requests are in the order of a table: the second axis changes the fastest, then
     the first, and then the last of those that follow."""
     model_hashes: dict[str, str]
+    lora_hashes: dict[str, str]
+    """By adapter, as requests name it."""
     output: Path
     """A file if there is one result, else a folder."""
     grid: bool
@@ -104,6 +106,7 @@ def plan(
     ]
     calls = [call_of(request, desk.pictures) for request in requests]
     hashes = {request.model: find(request.model).fingerprint() for request in requests}
+    lora_hashes = _check_adapters(requests)
     is_single = grid or bool(axes) or sum(len(request.labels) for request in requests) == 1
     output = _choose_output(
         output, requests[0], single=is_single, grid=grid or bool(axes), force=force
@@ -111,13 +114,14 @@ def plan(
     if preview is not None:
         make_folder(preview)
     if source is not None and desk.stored.get("model") in hashes:
-        _compare_weights(source, hashes[desk.stored["model"]])
+        _compare_weights(source, hashes[desk.stored["model"]], lora_hashes)
     return Job(
         task=task,
         requests=requests,
         calls=calls,
         axes=axes,
         model_hashes=hashes,
+        lora_hashes=lora_hashes,
         output=output,
         grid=grid or bool(axes),
         force=force,
@@ -282,9 +286,27 @@ def _defaults(
     return defaults
 
 
-def _compare_weights(source: Path, model_hash: str) -> None:
-    if read_record(source)["model_hash"] != model_hash:
+def _compare_weights(source: Path, model_hash: str, lora_hashes: Mapping[str, str]) -> None:
+    record = read_record(source)
+    if record["model_hash"] != model_hash:
         _log.warning("the weights of the model are not those that made %s", source)
+    for text, made_by in record.get("lora_hashes", {}).items():
+        if lora_hashes.get(text, made_by) != made_by:
+            _log.warning("the weights of the adapter %s are not those that made %s", text, source)
+
+
+def _check_adapters(requests: Sequence[ImageRequest]) -> dict[str, str]:
+    """Refuse adapters that do not fit their model; the fingerprint of each."""
+    asked = dict.fromkeys((r.model, r.loras) for r in requests if r.loras)
+    if not asked:
+        return {}
+
+    from lumina.pipelines.adapting import check_fit
+
+    hashes: dict[str, str] = {}
+    for model, loras in asked:
+        hashes |= check_fit(loras, find(model))
+    return hashes
 
 
 def stem_of(request: ImageRequest) -> str:

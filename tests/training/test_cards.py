@@ -47,7 +47,7 @@ def test_the_hub_reads_a_card_with_all_that_is_known(exported):
 
 def test_a_card_says_in_which_equal_steps_a_student_draws(exported):
     text = write_card(exported(FewStepsRecipe(out="runs/few", evaluations=4))).read_text()
-    assert "sigmas=[1.0, 0.75, 0.5, 0.25], guidance_scale=1" in text
+    assert "num_inference_steps=4, guidance_scale=1" in text
     assert "learned from the model lumina-mini" in text
 
 

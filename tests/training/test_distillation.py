@@ -1,3 +1,4 @@
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -85,6 +86,32 @@ def test_a_student_is_written_as_a_model_like_its_teacher(recipe):
     assert (folder.parent / "step-000002.png").exists()
     weights = [dict(p.transformer.named_parameters()) for p in (student, teacher)]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_student_stops_where_it_was_trained_and_ends_at_data(recipe, tmp_path):
+    objective = FewStepsObjective(recipe(evaluations=4))
+    objective.export(tmp_path / "last")
+    kinds = (lumina.LuminaPipeline, diffusers.LuminaPipeline)
+    ours, theirs = (kind.from_pretrained(tmp_path / "last") for kind in kinds)
+    rng = np.random.default_rng(0)
+    trained = set(draw_stops(rng, 1000, most=4).tolist())
+    asked = set()
+    for steps in range(1, 5):
+        ours.scheduler.set_timesteps(steps)
+        asked |= {1 - t / 1000 for t in ours.scheduler.timesteps.tolist()}
+        noise, data = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+        x = noise
+        for t in ours.scheduler.timesteps:  # a straight line leads from noise to data
+            x = ours.scheduler.step(noise - data, t, x).prev_sample
+        torch.testing.assert_close(x, data, atol=1e-6, rtol=1e-6)
+    assert sorted(asked) == pytest.approx(sorted(trained), abs=1e-6)
+    ends = []
+    for pipeline in (ours, theirs):
+        pipeline.set_progress_bar_config(disable=True)
+        source = torch.Generator().manual_seed(1)
+        settings = {"num_inference_steps": 4, "guidance_scale": 1.0, "output_type": "latent"}
+        ends.append(pipeline("a cat", generator=source, **settings).images)
+    assert (ends[0] - ends[1]).abs().max() <= 1e-3 * ends[1].abs().max()
 
 
 def test_a_teacher_that_is_no_whole_model_is_refused(recipe):

@@ -1,11 +1,15 @@
+import json
 from pathlib import Path
 
 import pytest
 
+import lumina
+from lumina.cli import main
 from lumina.errors import LuminaError
 from lumina.training.recipes import AutoencoderRecipe, load
 
-SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+RECIPES = Path(__file__).parents[2] / "recipes"
+SHIPPED = sorted(RECIPES.glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -52,3 +56,21 @@ def test_changes_since_names_only_what_matters_to_the_result():
     other = AutoencoderRecipe(steps=6, log_every=1)
     assert recipe.changes_since(other.to_json()) == ["steps"]
     assert recipe.changes_since(recipe.to_json()) == []
+
+
+def test_the_quick_recipe_writes_a_line_for_each_step_and_its_last_weights(
+    tiny_folder, tmp_path, capsys
+):
+    smaller = ["batch_size=4", "data.0.pictures=24", "width=32", "depth=1", "preview_steps=1"]
+    smaller += ["prompts=['a red disc']", "device=cpu", "precision=fp32"]
+    parts = [f"autoencoder={tiny_folder}", f"text_encoder={tiny_folder}"]
+    out = tmp_path / "made"
+    quick = str(RECIPES / "quick.toml")
+    assert main(["train", quick, f"out={out}", "steps=3", *parts, *smaller]) == 0
+    assert capsys.readouterr().out == f"{out / 'last'}\n"
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").open()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert all(line["loss"] > 0 and line["samples_per_second"] > 0 for line in lines)
+    assert "validation" in lines[-1]
+    pipeline = lumina.load(out / "last", device="cpu", dtype="float32")
+    assert pipeline.transformer.config["hidden_size"] == 32

@@ -87,12 +87,14 @@ def weights(folder):
     return load_file(folder / "weights.safetensors")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, precision):
-    whole = train(recipe(tmp_path / "whole", precision=precision))
+@pytest.mark.parametrize(
+    "settings", [{}, {"precision": "bf16"}, {"matrix_optimizer": "adamw8bit"}], ids=str
+)
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, settings):
+    whole = train(recipe(tmp_path / "whole", **settings))
 
     torch.manual_seed(0)
-    halted = recipe(tmp_path / "halted", precision=precision)
+    halted = recipe(tmp_path / "halted", **settings)
     Path(halted.out).mkdir()
     run = Run(halted, halted.make_objective())
     for step in range(5):

@@ -17,6 +17,7 @@ from torch import Tensor
 from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.flow.guidance import Guidance
 from lumina.flow.sample import asked_times, begin_sample, begin_steps, flow_times, step_options
+from lumina.pipelines.adapters import LoraMixin
 from lumina.pipelines.pictures import as_precise, refuse_step_cache
 from lumina.pipelines.tiling import disable_tiling, enable_tiling
 from lumina.requests import SIZE_MULTIPLE, steps_left
@@ -45,7 +46,7 @@ class Evaluations(NamedTuple):
         return ", ".join([" and ".join(parts), passes] if parts else [passes])
 
 
-class ImagePipeline(DiffusionPipeline):
+class ImagePipeline(DiffusionPipeline, LoraMixin):
     """A flow over latents that a VAE turns into pictures.
 
     Pipelines register their models, `transformer`, `scheduler` and `vae` among them, and then call

@@ -27,7 +27,6 @@ from lumina.encoders.text import (
 )
 from lumina.errors import UnknownNameError
 from lumina.pipelines import checks
-from lumina.pipelines.adapters import LoraMixin
 from lumina.pipelines.adoption import adopt
 from lumina.pipelines.images import ImagePipeline
 from lumina.pipelines.pictures import encode_pixels
@@ -46,7 +45,7 @@ _PARTS = ("transformer", "scheduler", "vae", "text_encoder", "tokenizer")
 _DEFAULTS = {"text_layer": FEATURE_LAYER, "prompt_template": PLACE, "preset": None}
 
 
-class TextPipeline(ImagePipeline, LoraMixin):
+class TextPipeline(ImagePipeline):
     """Pictures from prompts, whatever is done with them.
 
     Args:

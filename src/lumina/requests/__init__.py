@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that `lumina --help` answers at once.
 """
 
+from lumina.requests.adapters import Adapter, read_adapter
 from lumina.requests.composing import Compose, read_cells
 from lumina.requests.drawing import (
     Anagram,
@@ -64,6 +65,7 @@ __all__ = [
     "SOLVERS",
     "STOCHASTIC",
     "STRENGTH",
+    "Adapter",
     "Anagram",
     "ClassToImage",
     "Compose",
@@ -86,6 +88,7 @@ __all__ = [
     "check_size",
     "check_steps",
     "nearest_size",
+    "read_adapter",
     "read_axes",
     "read_cells",
     "read_place",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lumina.errors import LuminaError
+from lumina.requests.adapters import check_adapters
 from lumina.requests.sizes import check_size
 from lumina.settings import check_settings, setting
 
@@ -175,6 +176,14 @@ class ImageRequest:
     )
     vae: str | None = setting(
         None, "decoder of a network that comes alone (default: its usual)", metavar="NAME|FOLDER"
+    )
+    loras: tuple[str, ...] = setting(
+        (),
+        "an adapter, with its strength (1 if not given); may be given again",
+        metavar="FOLDER|FILE[:STRENGTH]",
+        flags=("--lora",),
+        separator="|",
+        check=check_adapters,
     )
     size: str | None = setting(
         "1024x1024", "width and height", unit="pixels", metavar="WxH", check=check_size

@@ -111,12 +111,8 @@ def _how_to_load(folder: Path, recipe: dict[str, Any]) -> list[str]:
         if (folder / name).exists():
             lines = code.format(folder=str(folder), base=base)
             if recipe["task"] == "few_steps":
-                # The scheduler's own places are not equally far apart, as those in training were.
-                count = recipe["evaluations"]
-                sigmas = [round(1 - number / count, 4) for number in range(count)]
-                lines += (
-                    f'\npicture = pipeline("a cat", sigmas={sigmas}, guidance_scale=1).images[0]'
-                )
+                steps = f"num_inference_steps={recipe['evaluations']}"
+                lines += f'\npicture = pipeline("a cat", {steps}, guidance_scale=1).images[0]'
             return [f"## Use\n\n```python\n{lines}\n```"]
     return []
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.catalog import Checkpoint, find, load
+from lumina.checkpoints.folder import INDEX, read_json
 from lumina.errors import LuminaError
 from lumina.flow.path import flow_loss
 from lumina.flow.scheduler import FlowSolverScheduler
@@ -78,6 +79,7 @@ class FewStepsObjective:
             LuminaPipeline, load(self.checkpoint.folder, device=recipe.device)
         )
         self.pipeline.scheduler = FlowSolverScheduler(solver=recipe.solver)
+        self.scheduler = FlowSolverScheduler(solver="euler")
         self.pipeline.set_progress_bar_config(disable=True)
         self.module = NextDiT.from_pretrained(self.checkpoint.folder, subfolder="transformer")
         chunks = -(-recipe.ways // AT_ONCE)
@@ -121,7 +123,7 @@ class FewStepsObjective:
         """Pictures on ways that no step sees, in as many steps as the student may take."""
         captions = self.unseen.captions[:PREVIEWS]
         student: Any = LuminaPipeline.from_pipe(
-            self.pipeline, transformer=self.module, scheduler=FlowSolverScheduler(solver="euler")
+            self.pipeline, transformer=self.module, scheduler=self.scheduler
         )
         student.set_progress_bar_config(disable=True)
         output = student(
@@ -133,7 +135,12 @@ class FewStepsObjective:
         make_grid(output.images, captions).save(folder / f"step-{step:06d}.png")
 
     def export(self, folder: Path) -> None:
-        """Write the teacher's checkpoint with the student in the place of its network."""
+        """Write the teacher's checkpoint with the student in the place of its network.
+
+        Its scheduler stops at the times that the student was trained at, and ends at data: those of
+        diffusers leave a thousandth of the noise to the last step, and spread the others over the
+        rest.
+        """
         shutil.copytree(self.checkpoint.folder, folder, dirs_exist_ok=True)
         if (folder / MADE_BY).exists():
             (folder / MADE_BY).replace(folder / TEACHER_MADE_BY)
@@ -142,6 +149,10 @@ class FewStepsObjective:
         module = copy.deepcopy(self.module)
         nn.Module.to(module, torch.float16)  # diffusers' own would warn, of nothing
         module.save_pretrained(folder / "transformer")
+        self.scheduler.save_pretrained(folder / "scheduler")
+        index = read_json(folder / INDEX)
+        index["scheduler"] = [FlowSolverScheduler.__module__, FlowSolverScheduler.__name__]
+        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
     def _velocity(
         self,

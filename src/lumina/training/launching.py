@@ -9,7 +9,7 @@ from lumina.training.data.sources import refuse_missing_library
 from lumina.training.recipes import Recipe
 
 
-def train_on_ray(recipe: Recipe, *, workers: int, gpus: bool = False) -> Path:
+def train_on_ray(recipe: Recipe, *, workers: int, gpus: int = 0) -> Path:
     """Run a recipe to its last step by Ray workers, which all see the same folders.
 
     The cluster is the one that the process has joined, or that RAY_ADDRESS names; without either
@@ -19,14 +19,19 @@ def train_on_ray(recipe: Recipe, *, workers: int, gpus: bool = False) -> Path:
     Args:
         recipe: What to run.
         workers: How many processes train together.
-        gpus: Whether each of them has a GPU.
+        gpus: How many GPUs each of them has: 0 or 1.
 
     Returns:
         The folder with the last weights.
 
     Raises:
-        LuminaError: If Ray is not installed, or a worker failed.
+        LuminaError: If Ray is not installed, the workers have too many GPUs, or one failed.
     """
+    if gpus not in (0, 1):
+        raise LuminaError(
+            f"each worker would have {gpus} GPUs, and it trains on one or none",
+            hint="--ray counts the workers: as many as there are GPUs, with --gpus 1",
+        )
     refuse_missing_library("ray", extra="ray")
     import ray
     from ray.train import RunConfig, ScalingConfig, TrainingFailedError
@@ -38,7 +43,7 @@ def train_on_ray(recipe: Recipe, *, workers: int, gpus: bool = False) -> Path:
     trainer = TorchTrainer(
         _work,
         train_loop_config={"recipe": recipe, "folder": str(Path.cwd())},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus == 1),
         run_config=RunConfig(name="ray", storage_path=str(out)),
     )
     try:

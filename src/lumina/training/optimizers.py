@@ -1,11 +1,13 @@
 """Optimizers and learning-rate schedules of a training run."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lumina.training.adamw8bit import AdamW8bit
 from lumina.training.sharding import shared_like, whole
 
 # Coefficients of the quintic Newton-Schulz iteration and the number of rounds.
@@ -16,6 +18,8 @@ ROUNDS = 5
 # update, so that one learning rate serves both.
 # Source: Liu et al., "Muon is scalable for LLM training", arXiv:2502.16982, section 2.2.
 MATCH_ADAMW = 0.2
+BETAS = (0.9, 0.99)
+ADAMS: dict[str, Any] = {"adamw": torch.optim.AdamW, "adamw8bit": AdamW8bit}
 
 
 class Muon(torch.optim.Optimizer):
@@ -93,8 +97,8 @@ def make_optimizers(
     Args:
         module: What is trained.
         learning_rate: Peak learning rate.
-        matrix_optimizer: "muon" or "adamw", for hidden matrices; embeddings, vectors, first and
-            last layers always take AdamW.
+        matrix_optimizer: "muon", "adamw" or "adamw8bit", for hidden matrices; beside Muon,
+            embeddings, vectors, first and last layers take AdamW.
         weight_decay: Decoupled weight decay of matrices.
         adam_scale: Learning rate of AdamW relative to that of Muon.
         dtype: Of the products inside Muon.
@@ -103,15 +107,13 @@ def make_optimizers(
     for name, weight in module.named_parameters():
         if weight.requires_grad:
             (hidden if _is_hidden(name, weight) else rest).append(weight)
-    if matrix_optimizer == "adamw":
+    if matrix_optimizer in ADAMS:
         groups = [
             {"params": hidden, "weight_decay": weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        return [torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99))]
-    adam = torch.optim.AdamW(
-        rest, lr=learning_rate * adam_scale, betas=(0.9, 0.99), weight_decay=0.0
-    )
+        return [ADAMS[matrix_optimizer](groups, lr=learning_rate, betas=BETAS)]
+    adam = torch.optim.AdamW(rest, lr=learning_rate * adam_scale, betas=BETAS, weight_decay=0.0)
     muon = Muon(hidden, lr=learning_rate, weight_decay=weight_decay, dtype=dtype)
     return [muon, adam]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from lumina.errors import LuminaError
 from lumina.modalities import find_modality
 from lumina.pipelines.assembly import vae_folder
 from lumina.training.data.dataset import Stages, Survey
@@ -21,8 +23,9 @@ from lumina.training.trainer import PRECISIONS
 CAPTIONS_SHOWN = 5
 BATCHES_COUNTED = 50
 CAPTION_TOKENS = 32  # of the captions that memory is estimated with
-STATES = {"adamw": 8, "muon": 4}
-"""Bytes of what an optimizer keeps of each number. Muon takes AdamW for the outer layers."""
+STATES = {"adamw": 8, "adamw8bit": 2 + 8 / 256, "muon": 4}
+"""Bytes of what an optimizer keeps of each number, with scales where it is 8 bits. Muon takes AdamW
+for the outer layers."""
 
 QUANTIZED = {"nf4": 0.5 + 4 / 64, "int8": 1.0}
 """Bytes of a quantized number, with the scale of each block of 64."""
@@ -68,7 +71,7 @@ def plan(recipe: Recipe) -> list[str]:
         "first captions:",
         *_indented(_captions(stages)),
         f"network: {whole / 1e6:.1f}M weights, {trained / 1e6:.1f}M trained",
-        f"memory: {_gib(memory.total)} with {_gib(memory.weights)} of weights,"
+        f"{_holder(recipe)}: {_gib(memory.total)} with {_gib(memory.weights)} of weights,"
         f" {_gib(memory.training)} of gradients, optimizer and average, and"
         f" {_gib(memory.activations)} of activations, beside the encoders and what the"
         " framework needs",
@@ -80,17 +83,23 @@ def plan(recipe: Recipe) -> list[str]:
 def estimate_memory(recipe: FlowRecipe, network: Any, stages: Stages) -> Memory:
     """Bytes of a step, found by a forward pass that computes nothing.
 
+    Processes that share the tokens of a sample each keep activations of their part. Weights, and
+    what is kept to train them, are counted as a process alone has them.
+
     Args:
         recipe: Of the run.
         network: What is trained, with weights on "meta".
         stages: Its batches.
+
+    Raises:
+        LuminaError: If the tokens of a sample do not divide among the processes that share them.
     """
     weights = list(network.parameters())
     trained = [weight for weight in weights if weight.requires_grad]
     numbers = sum(weight.numel() for weight in trained)
     average = sum(weight.nbytes for weight in trained)
     gradients = average
-    states = numbers * STATES[recipe.matrix_optimizer]
+    states = round(numbers * STATES[recipe.matrix_optimizer])
     with FakeTensorMode():
         _place_on_cpu(network)
         activations = _activations(recipe, network, *_largest(stages))
@@ -121,9 +130,7 @@ def _place_on_cpu(network: nn.Module) -> None:
 def _activations(recipe: FlowRecipe, network: nn.Module, size: tuple[int, ...], count: int) -> int:
     """Bytes that one forward pass keeps, each storage once, without those of the weights."""
     module: Any = network
-    folder = vae_folder(recipe.autoencoder) if recipe.autoencoder else Path()
-    grid = find_modality(recipe.modality).grid(folder, size)
-    shape = (count, module.config["in_channels"], *grid)
+    shape = (count, module.config["in_channels"], *_own_latents(recipe, size, network))
     if recipe.checkpoint_activations:
         module.enable_gradient_checkpointing()
     given: dict[str, Any] = {"class_labels": torch.zeros(count, dtype=torch.int64)}
@@ -138,6 +145,23 @@ def _activations(recipe: FlowRecipe, network: nn.Module, size: tuple[int, ...], 
     with _counting(module) as kept, mixed:
         module(torch.zeros(shape), torch.zeros(count), return_dict=False, **given)
     return sum(kept.values())
+
+
+def _own_latents(recipe: FlowRecipe, size: tuple[int, ...], network: Any) -> tuple[int, ...]:
+    """Axes of the latents that a process works on."""
+    folder = vae_folder(recipe.autoencoder) if recipe.autoencoder else Path()
+    grid = find_modality(recipe.modality).grid(folder, size)
+    if recipe.context_parallel == 1:
+        return grid
+    patch = network.config["patch_size"]
+    tokens = prod(grid) // patch**2
+    if tokens % recipe.context_parallel:
+        raise LuminaError(
+            f"the {tokens} tokens of {'x'.join(map(str, size))} do not divide among"
+            f" {recipe.context_parallel} processes",
+            hint="choose another context_parallel, or another size",
+        )
+    return patch, tokens // recipe.context_parallel * patch  # in one row
 
 
 @contextmanager
@@ -163,6 +187,12 @@ def _largest(stages: Stages) -> tuple[tuple[int, ...], int]:
     """Size and number of the largest batch."""
     feed = max(stages.feeds, key=lambda feed: feed.pixels)
     return feed.sizes[0], feed.count(feed.sizes[0])
+
+
+def _holder(recipe: FlowRecipe) -> str:
+    if recipe.context_parallel == 1:
+        return "memory"
+    return f"memory of each of {recipe.context_parallel} processes that share tokens"
 
 
 def _captions(stages: Stages) -> list[str]:

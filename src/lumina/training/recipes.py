@@ -60,7 +60,10 @@ class Recipe:
     learning_rate: float = setting(2e-3, "peak learning rate", ge=0)
     adam_scale: float = setting(1.0, "learning rate of AdamW relative to that of Muon", ge=0)
     matrix_optimizer: str = setting(
-        "muon", "optimizer of hidden matrices", choices=("muon", "adamw")
+        "muon",
+        "optimizer of hidden matrices; adamw8bit, of all, keeps its averages in a quarter of the"
+        " memory",
+        choices=("muon", "adamw", "adamw8bit"),
     )
     weight_decay: float = setting(0.0, "decoupled weight decay of matrices", ge=0)
     warmup: int = setting(100, "steps of linear warm-up", ge=0)

@@ -1,0 +1,54 @@
+"""How much memory a model takes, known before its weights are read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lumina.checkpoints.folder import count_parameters, read_setting_of
+from lumina.requests import read_size
+
+_USUAL_AUTOENCODER = 83_653_863
+"""Weights of the VAEs that released models take."""
+
+_USUAL_CHANNELS = 256
+"""Their channels where pictures are widest."""
+
+_COPIES = 4
+"""Pictures of the widest channels that a decoder holds at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """How much memory a model takes."""
+
+    parameters: int
+    numbers_per_pixel: int
+    """Numbers alive for each pixel while the picture is decoded, which takes more than a step."""
+
+    @classmethod
+    def around(cls, network: int, text_encoder: int = 0) -> "Footprint":
+        """Memory of a network and a text encoder, by their weights, and of a VAE as usual."""
+        return cls(
+            parameters=network + text_encoder + _USUAL_AUTOENCODER,
+            numbers_per_pixel=_COPIES * _USUAL_CHANNELS,
+        )
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "Footprint":
+        """Memory of a whole pipeline in diffusers' layout."""
+        channels = read_setting_of(folder / "vae", "block_out_channels")
+        # The last upsampling works on the channels of the block before it.
+        widest = channels[min(1, len(channels) - 1)]
+        return cls(parameters=count_parameters(folder), numbers_per_pixel=_COPIES * widest)
+
+    @classmethod
+    def of_network(cls, path: Path) -> "Footprint":
+        """Memory of a network that comes alone, and a VAE; a text encoder comes on top."""
+        from lumina.checkpoints.network import find_network
+
+        network = find_network(path, {}).build()
+        return cls.around(sum(weight.numel() for weight in network.parameters()))
+
+    def bytes(self, size: str, *, bytes_per_number: int) -> int:
+        """Bytes that making a picture of this size takes, weights included."""
+        width, height = read_size(size)
+        return (self.parameters + width * height * self.numbers_per_pixel) * bytes_per_number
