@@ -132,18 +132,18 @@ def _airplane(s: Shape) -> Triangles:
 
 
 def _car(s: Shape) -> Triangles:
-    half, high, wheels = s["length"] / 2, s["body"], s["wheels"]
-    low, width = 0.6 * wheels, 0.85
-    roof = s["roof"]
+    half, high, wheels, roof = s["length"] / 2, s["body"], s["wheels"], s["roof"]
+    low, width = 0.9 * wheels, 0.9
     front, rear = -half + s["hood"], half - s["trunk"]
-    cabin = [(front, 0), (rear, 0), (rear - 0.15, roof), (front + 0.3, roof)]
+    cabin = [(front, 0), (rear, 0), (rear - 0.15, roof), (front + 0.35, roof)]
     parts = [
         box((0, 0, low + high / 2), (2 * half, width, high)),
-        moved(upright(slab(cabin, thickness=width - 0.1)), y=width / 2 - 0.05, z=low + high),
+        moved(upright(slab(cabin, thickness=width - 0.2)), y=width / 2 - 0.1, z=low + high),
     ]
-    for x in (-0.6 * half, 0.62 * half):
+    for x in (-0.62 * half, 0.62 * half):
         parts += [
-            wheel((x, side * width / 2, wheels), radius=wheels, width=0.16) for side in (-1, 1)
+            wheel((x, side * (width / 2 - 0.08), wheels), radius=wheels, width=0.2)
+            for side in (-1, 1)
         ]
     return join(*parts)
 
@@ -166,16 +166,15 @@ def _star(s: Shape) -> Triangles:
 
 
 def _stairs(s: Shape) -> Triangles:
-    rise, width = s["rise"] / s["steps"], s["width"]
-    tread = 1 / s["steps"]
-    steps = [
-        box(
-            (0, (number + 0.5) * tread, (number + 1) * rise / 2),
-            (width, tread, (number + 1) * rise),
-        )
-        for number in range(int(s["steps"]))
-    ]
-    return join(*steps)
+    count, width, thick = int(s["steps"]), s["width"], 0.06
+    rise, tread = s["rise"] / count, 1 / count
+    parts = []
+    for number in range(count):
+        front, top = number * tread, (number + 1) * rise
+        parts.append(box((0, front + tread / 2, top - thick / 2), (width, tread, thick)))
+        riser = (width, thick, rise - thick)
+        parts.append(box((0, front + thick / 2, top - thick - riser[2] / 2), riser))
+    return join(*parts)
 
 
 def _four_legs(length: float, width: float, *, height: float, leg: float) -> list[Triangles]:
@@ -286,20 +285,20 @@ KINDS: dict[str, Kind] = {
             "wings_at": (-0.3, 0.1),
         },
         {
-            "span": ("with short wings", "", "with long wings"),
+            "span": ("narrow", "", "wide"),
             "sweep": ("with straight wings", "", "with swept wings"),
-            "body": ("thin", "", "thick"),
+            "fin": ("with a low tail", "", "with a tall tail"),
         },
     ),
     "car": Kind(
         _car,
         {
-            "length": (1.7, 2.8),
-            "body": (0.25, 0.4),
-            "wheels": (0.15, 0.28),
-            "roof": (0.25, 0.5),
-            "hood": (0.1, 0.7),
-            "trunk": (0.0, 0.5),
+            "length": (2.0, 3.0),
+            "body": (0.2, 0.35),
+            "wheels": (0.18, 0.32),
+            "roof": (0.3, 0.55),
+            "hood": (0.2, 0.8),
+            "trunk": (0.05, 0.5),
         },
         {
             "length": ("short", "", "long"),
@@ -322,11 +321,9 @@ KINDS: dict[str, Kind] = {
     ),
     "star": Kind(
         _star,
-        {"points": (4, 8), "inner": (0.3, 0.7), "thickness": (0.1, 0.6)},
+        {"points": (5, 8), "inner": (0.3, 0.55), "thickness": (0.1, 0.6)},
         {
-            "points": tuple(
-                f"with {count} points" for count in ("four", "five", "six", "seven", "eight")
-            ),
+            "points": tuple(f"with {count} points" for count in ("five", "six", "seven", "eight")),
             "thickness": ("flat", "", "thick"),
         },
     ),
