@@ -88,8 +88,8 @@ def band_frequencies(
     Counted in distances between neighbors, a wave of fixed length becomes longer where there are
     more points. This is what position interpolation does for pictures, and it is right as long as
     a cloud is noise and only its outline matters: at time 0 the bands are those of training. As
-    details appear, fast bands become faster, until at time 1 they turn as much from one neighbor
-    to the next as they did in training. Slow bands stay, which tell one end of the shape from the
+    details appear, fast bands become faster, until at time 1 they turn nearly as much from one
+    neighbor to the next as they did in training. Slow bands stay, which tell one end of the shape from the
     other.
 
     Args:
@@ -101,8 +101,8 @@ def band_frequencies(
         No formula of the "time-aware scaled Fourier features" of Lumina-Next, arXiv:2406.18583,
         is published. This is that of its rotary positions (section 2.3, `time_aware_ntk`),
         with coordinates in units of the distance between neighbors: with base b, scale s and
-        exponents x from 1/B to 1 for B bands, max((b s^(B/d))^-x, b^-x / s) where
-        d = (B - 1) t + 1. Points lie on surfaces, so s is the root of how many times more there are.
+        exponents x from 1/B to 1 for B bands, max((b s^(B/d))^-x, b^-x / s), where d is
+        (B - 1) t + 1. Points lie on surfaces: s is the root of how many times more there are.
     """
     band = torch.arange(BANDS, device=times.device)
     plain = 2 * math.pi / WAVE * 2.0**band
