@@ -89,8 +89,8 @@ def band_frequencies(
     more points. This is what position interpolation does for pictures, and it is right as long as
     a cloud is noise and only its outline matters: at time 0 the bands are those of training. As
     details appear, fast bands become faster, until at time 1 they turn nearly as much from one
-    neighbor to the next as they did in training. Slow bands stay, which tell one end of the shape from the
-    other.
+    neighbor to the next as they did in training. Slow bands stay: they tell one end of the shape
+    from the other.
 
     Args:
         times: Between 0 (noise) and 1 (data).
