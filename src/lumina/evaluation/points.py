@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from lumina.errors import LuminaError
 from lumina.evaluation.intervals import interval_of_mean, wilson
 
-Cloud = Float[np.ndarray, "n 3"]
-Matrix = Float[np.ndarray, "rows cols"]
+Cloud = Float[np.ndarray, "_ 3"]
+Matrix = Float[np.ndarray, "_ _"]
 
 COMPARED_POINTS = 2048
 """Points of each cloud that are compared, where there are as many."""
@@ -92,7 +92,11 @@ def score_clouds(
     return score_distances(chamfer_among(made), chamfer_matrix(made, real), chamfer_among(real))
 
 
-def score_distances(among_made: Matrix, across: Matrix, among_real: Matrix) -> CloudScores:
+def score_distances(
+    among_made: Float[np.ndarray, "made made"],
+    across: Float[np.ndarray, "made real"],
+    among_real: Float[np.ndarray, "real real"],
+) -> CloudScores:
     """Compare two sets by their distances.
 
     Args:
@@ -111,7 +115,9 @@ def score_distances(among_made: Matrix, across: Matrix, among_real: Matrix) -> C
     )
 
 
-def nearest_neighbor_accuracy(distances: Matrix, is_made: Bool[np.ndarray, " all"]) -> Measured:
+def nearest_neighbor_accuracy(
+    distances: Float[np.ndarray, "all all"], is_made: Bool[np.ndarray, " all"]
+) -> Measured:
     """Share of clouds whose nearest other cloud is of the same side.
 
     Two clouds that are nearest to each other are right or wrong together. The interval is that of

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from lumina.errors import LuminaError
 
-Triangles = Float[np.ndarray, "faces 3 3"]
+Triangles = Float[np.ndarray, "_ 3 3"]
 """Corners of each face, and x, y and z of each corner."""
 
 AROUND = 32
