@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from lumina.errors import LuminaError
-from lumina.media import RECORD_KEY
+
+RECORD_KEY = "lumina"
+"""Word at the beginning of the comment that holds the record."""
 
 COORDINATES = ("x", "y", "z")
 MOST_BYTES = 256 * 2**20
