@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-		--editable ".[train,quantize,gguf,data,ray,video]" --group dev
+		--editable ".[all]" --group dev
 	touch $@
 
 demo: setup

@@ -1,0 +1,179 @@
+"""Point clouds as tokens: one a point, without order, and known by coordinates alone.
+
+A network is trained on clouds of `TRAINED_POINTS` points and used for up to `MOST_POINTS`. Two
+things make up for the difference: features that follow how dense a cloud is, and noise whose large
+features do not depend on it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from lumina.errors import LuminaError
+
+TRAINED_POINTS = 256
+MOST_POINTS = 8192
+
+SCALE = 4.0
+"""Factor from points within 0.5 of the middle to what the network sees, whose deviation is 1."""
+
+BANDS = 6
+WAVE = 8.0
+"""Longest wave of the features, which no noise is much wider than; the others halve it each."""
+
+FEATURES = 3 + 3 * 2 * BANDS
+"""Coordinates themselves, and the sine and cosine of each in each band."""
+
+KEPT = 0.9
+"""Share of the variance of noise that neighbors have in common."""
+
+
+def check_points(count: int) -> None:
+    """Raise a `LuminaError` unless clouds of so many points can be made."""
+    if not TRAINED_POINTS <= count <= MOST_POINTS:
+        raise LuminaError(
+            f"a cloud of {count} points cannot be made",
+            hint=f"ask for {TRAINED_POINTS} to {MOST_POINTS} points",
+        )
+
+
+def encode_points(points: Float[Tensor, "*b n 3"]) -> Float[Tensor, "*b 3 n"]:
+    """What a network learns to make of clouds within 0.5 of the middle."""
+    return (SCALE * points).mT
+
+
+def decode_points(x: Float[Tensor, "*b 3 n"]) -> Float[Tensor, "*b n 3"]:
+    """Clouds out of what a network made."""
+    return x.mT / SCALE
+
+
+def draw_noise(
+    count: int, generator: torch.Generator, *, trained: int = TRAINED_POINTS, kept: float = KEPT
+) -> Float[Tensor, "3 n"]:
+    """Noise for a cloud: that of as many points as in training, each with others around it.
+
+    A network has learned which shape to make from how the mean, the spread and so on of the noise
+    of few points differ by chance. Independent noise for many points differs less, and would make
+    all clouds of a prompt the average shape. Here each point has the normal distribution, and
+    points come in groups around those of a smaller cloud, so that large features differ as they
+    do in training; the same seed means the same shape at any number of points.
+
+    Args:
+        count: How many points, at least `trained`.
+        generator: Source of chance.
+        trained: Points of a cloud in training.
+        kept: Share of the variance, in [0, 1], that the points of a group have in common. 0 is
+            independent noise.
+
+    Source:
+        Ours. The shares of groups and of points within them add up to a variance of 1.
+    """
+    first = torch.randn(3, trained, generator=generator)
+    if count == trained:
+        return first
+    group = torch.arange(count) % trained
+    own = torch.randn(3, count, generator=generator)
+    return math.sqrt(kept) * first[:, group] + math.sqrt(1 - kept) * own
+
+
+def band_frequencies(
+    times: Float[Tensor, " b"], *, points: int, trained: int = TRAINED_POINTS
+) -> Float[Tensor, "b bands"]:
+    """Radians for each unit of length of each band of features, from slow to fast.
+
+    Counted in distances between neighbors, a wave of fixed length becomes longer where there are
+    more points. This is what position interpolation does for pictures, and it is right as long as
+    a cloud is noise and only its outline matters: at time 0 the bands are those of training. As
+    details appear, fast bands become faster, until at time 1 they turn nearly as much from one
+    neighbor to the next as they did in training. Slow bands stay: they tell one end of the shape
+    from the other.
+
+    Args:
+        times: Between 0 (noise) and 1 (data).
+        points: Of each cloud.
+        trained: Points of a cloud in training, where bands are the same at all times.
+
+    Source:
+        No formula of the "time-aware scaled Fourier features" of Lumina-Next, arXiv:2406.18583,
+        is published. This is that of its rotary positions (section 2.3, `time_aware_ntk`),
+        with coordinates in units of the distance between neighbors: with base b, scale s and
+        exponents x from 1/B to 1 for B bands, max((b s^(B/d))^-x, b^-x / s), where d is
+        (B - 1) t + 1. Points lie on surfaces: s is the root of how many times more there are.
+    """
+    band = torch.arange(BANDS, device=times.device)
+    plain = 2 * math.pi / WAVE * 2.0**band
+    exponent = (BANDS - band) / BANDS  # 1 for the slowest
+    width = (BANDS - 1) * times.float().unsqueeze(-1) + 1  # (b, 1)
+    growth = (1 - exponent * BANDS / width).clamp_min(0)  # (b, bands)
+    return plain * math.sqrt(points / trained) ** growth
+
+
+def features(
+    x: Float[Tensor, "b n 3"], times: Float[Tensor, " b"], points: int
+) -> Float[Tensor, "b n f"]:
+    """What is known of each point: its coordinates, and waves of them.
+
+    Args:
+        x: Points on their way from noise to data.
+        times: Between 0 (noise) and 1 (data).
+        points: As in `band_frequencies`; usually n.
+    """
+    angles = x.float().unsqueeze(-1) * band_frequencies(times, points=points)[:, None, None]
+    waves = [angles.sin().flatten(-2), angles.cos().flatten(-2)]
+    return torch.cat([x.float(), *waves], dim=-1).to(x.dtype)
+
+
+def network_settings(*, width: int, depth: int, heads: int, text_width: int) -> dict[str, Any]:
+    """Settings of a `NextDiT` for point clouds: one token a point, and no rotary positions."""
+    return {
+        "sample_size": TRAINED_POINTS,
+        "patch_size": 1,
+        "in_channels": FEATURES,
+        "out_channels": 3,
+        "hidden_size": width,
+        "num_layers": depth,
+        "num_attention_heads": heads,
+        "multiple_of": 32,
+        "cross_attention_dim": text_width,
+        "learn_sigma": False,
+        "rope_axes": (0, 0, 0),
+    }
+
+
+@dataclass
+class PointVelocity:
+    """The velocity of clouds toward prompts.
+
+    Args:
+        network: Made with `network_settings`.
+        text: Features of the prompt of each cloud.
+        mask: As in `NextDiT.forward`.
+        scaled: Whether features follow how dense the clouds are.
+        proportional: Whether scores of attention are scaled for the number of points, which keeps
+            attention to many points from becoming an average of all.
+    """
+
+    network: nn.Module
+    text: Float[Tensor, "b m e"]
+    mask: Shaped[Tensor, "b m"] | None = None
+    scaled: bool = True
+    proportional: bool = False
+
+    def __call__(self, x: Float[Tensor, "b 3 n"], t: Float[Tensor, "*b"]) -> Float[Tensor, "b 3 n"]:
+        """Return the velocity at a time, or at one for each cloud."""
+        times = t.expand(len(x))
+        base = {"base_sequence_length": TRAINED_POINTS} if self.proportional else None
+        return self.network(
+            hidden_states=features(x.mT, times, self._density(x)).mT,
+            timestep=times,
+            encoder_hidden_states=self.text,
+            encoder_mask=self.mask,
+            cross_attention_kwargs=base,
+        ).sample
+
+    def _density(self, x: Float[Tensor, "b 3 n"]) -> int:
+        return x.shape[-1] if self.scaled else TRAINED_POINTS

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from lumina.evaluation.intervals import wilson
+from lumina.evaluation.points import (
+    chamfer,
+    chamfer_among,
+    chamfer_matrix,
+    nearest_kinds,
+    nearest_neighbor_accuracy,
+    score_clouds,
+    share_of_right_kinds,
+    thin,
+)
+
+
+def clouds(count: int, *, points: int = 16, seed: int = 0, shift: float = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(points, 3)) + shift for _ in range(count)]
+
+
+def test_chamfer_distance_equals_that_of_all_pairs_of_points():
+    first, second = clouds(2, points=50)
+    second = second[:30]
+    squares = np.square(first[:, None] - second[None]).sum(-1)
+    expected = squares.min(1).mean() + squares.min(0).mean()
+    assert chamfer(first, second) == pytest.approx(expected, rel=1e-12)
+
+
+def test_chamfer_distance_between_two_points_is_twice_their_squared_distance():
+    origin, corner = np.zeros((1, 3)), np.array([[1.0, 2, 2]])
+    assert chamfer(origin, corner) == pytest.approx(18)
+
+
+def test_chamfer_distance_is_zero_to_the_same_points_in_another_order():
+    (cloud,) = clouds(1)
+    assert chamfer(cloud, cloud[::-1].copy()) == 0
+
+
+def test_matrices_hold_the_distance_of_each_pair():
+    first, second = clouds(3), clouds(2, seed=1)
+    matrix = chamfer_matrix(first, second)
+    assert matrix.shape == (3, 2)
+    assert matrix[2, 1] == pytest.approx(chamfer(first[2], second[1]), rel=1e-12)
+    assert chamfer_among(first) == pytest.approx(chamfer_matrix(first, first), rel=1e-12)
+
+
+def test_clouds_that_copy_the_real_ones_match_and_cover_all():
+    real = clouds(8)
+    scores = score_clouds([cloud + 1e-6 for cloud in real], real, points=16)
+    assert scores.matching.value == pytest.approx(0, abs=1e-9)
+    assert scores.coverage.value == 1
+    # The nearest of each is its copy on the other side.
+    assert scores.nearest.value == 0
+
+
+def test_clouds_far_from_the_real_ones_are_told_apart_always():
+    scores = score_clouds(clouds(8, seed=1, shift=50), clouds(8), points=16)
+    assert scores.nearest.value == 1
+    assert scores.matching.value > 1000
+
+
+def test_one_cloud_made_again_and_again_covers_one_real_cloud():
+    real = clouds(8)
+    rng = np.random.default_rng(3)
+    made = [real[5] + 1e-6 * rng.normal(size=(16, 3)) for _ in real]
+    assert score_clouds(made, real, points=16).coverage.value == 1 / 8
+
+
+def test_sets_of_one_distribution_are_told_apart_half_of_the_time():
+    """And the interval holds a half as often as it says, where wilson's for all clouds does not."""
+    rng = np.random.default_rng(0)
+    trials, count = 400, 100
+    held, held_by_wilson, values = 0, 0, []
+    is_made = np.arange(2 * count) < count
+    for _ in range(trials):
+        places = rng.random((2 * count, 2))
+        distances = np.square(places[:, None] - places[None]).sum(-1)
+        measured = nearest_neighbor_accuracy(distances, is_made)
+        low, high = wilson(round(measured.value * 2 * count), 2 * count)
+        held += measured.low <= 0.5 <= measured.high
+        held_by_wilson += low <= 0.5 <= high
+        values.append(measured.value)
+    assert np.mean(values) == pytest.approx(0.5, abs=0.01)
+    assert held / trials == pytest.approx(0.95, abs=0.025)
+    assert held_by_wilson / trials < 0.92
+
+
+def test_the_kind_of_a_cloud_is_that_of_the_nearest_reference():
+    cubes = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+    line = np.linspace(-1, 1, 8)[:, None] * np.array([[1.0, 0, 0]])
+    distances = chamfer_matrix([0.9 * line, 1.1 * cubes], [cubes, line])
+    found = nearest_kinds(distances, ["cube", "line"])
+    assert found == ["line", "cube"]
+    assert share_of_right_kinds(found, ["line", "line"]).value == 0.5
+
+
+def test_a_thinned_cloud_has_points_of_the_whole_once_each():
+    (cloud,) = clouds(1, points=40)
+    some = thin(cloud, 30, np.random.default_rng(0))
+    assert len({tuple(point) for point in some}) == 30
+    assert {tuple(point) for point in some} <= {tuple(point) for point in cloud}
+
+
+def test_too_few_points_or_clouds_are_refused():
+    with pytest.raises(ValueError, match="2048 points are compared, and a cloud has 16"):
+        score_clouds(clouds(2), clouds(2))
+    with pytest.raises(ValueError, match="as many made clouds as real ones"):
+        score_clouds(clouds(2), clouds(3), points=16)
