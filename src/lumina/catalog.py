@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the models that ship with the package are."""
 
-MODALITY_OF = {"LuminaVideoPipeline": "video"}
+MODALITY_OF = {"LuminaPointCloudPipeline": "points", "LuminaVideoPipeline": "video"}
 """What pipelines make, where it is not pictures."""
 
 _GEMMA_2B, _LLAMA_2_7B = 2_506_172_416, 6_607_343_616
@@ -232,6 +232,8 @@ def usual_settings(modality: str, index: Mapping[str, Any]) -> dict[str, Any]:
     if modality == "video":
         width, height, frames = read_axes(index["usual_size"])
         return {"size": f"{width}x{height}", "frames": frames}
+    if modality == "points":
+        return {"points": int(index["usual_size"])}
     return {}
 
 

@@ -52,7 +52,7 @@ def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[P
         if job.grid:
             made.append(pipeline.as_pictures(images))
             continue
-        yield from _write_each(job, request, images, pipeline.file_facts)
+        yield from _write_each(job, request, images, pipeline)
     if job.grid:
         yield _write_together(job, made)
 
@@ -149,7 +149,7 @@ def _make(
 
 
 def _write_each(
-    job: Job, request: ImageRequest, images: Sequence[Any], file_facts: dict[str, Any]
+    job: Job, request: ImageRequest, images: Sequence[Any], pipeline: "ImagePipeline"
 ) -> Iterator[Path]:
     facts = _facts(job) | {
         "model_hash": job.model_hashes[request.model],
@@ -165,7 +165,9 @@ def _write_each(
             stem = stem_of(request) if is_one else f"{stem_of(request)}-{number:02}"
             path = free_path(path / f"{stem}{request.endings[0]}")
         record = facts if is_one else facts | {"picture": number}
-        write_result(path, image, record, force=job.force, **file_facts)
+        if path.suffix.lower() == ".png":
+            (image,) = pipeline.as_pictures([image])
+        write_result(path, image, record, force=job.force, **pipeline.file_facts)
         yield path
 
 

@@ -28,6 +28,7 @@ from lumina.requests import (
     StyleSet,
     TextRequest,
     TextToImage,
+    TextToPoints,
     TextToVideo,
     Tile,
     UpscaleImage,
@@ -358,7 +359,14 @@ def _film(request: TextToVideo, pictures: Pictures) -> Call:
     return Call(None, arguments | _given(to_prompt=request.to_prompt))
 
 
-_CALLS: dict[type[MediaRequest], Callable[[Any, Pictures], Call]] = {TextToVideo: _film}
+def _mold(request: TextToPoints, pictures: Pictures) -> Call:
+    return Call(None, {"prompt": request.prompt, "points": request.points})
+
+
+_CALLS: dict[type[MediaRequest], Callable[[Any, Pictures], Call]] = {
+    TextToPoints: _mold,
+    TextToVideo: _film,
+}
 """How media are made that are no pictures."""
 
 

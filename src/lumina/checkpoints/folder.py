@@ -43,6 +43,7 @@ PIPELINES = {
     "LuminaUpscalePipeline": _OF_TEXT,
     "LuminaClassPipeline": ("transformer", "vae", "scheduler"),
     "LuminaVideoPipeline": _OF_TEXT,
+    "LuminaPointCloudPipeline": ("transformer", "text_encoder", "scheduler", "tokenizer"),
 }
 """Pipelines that can be loaded, and the folders that each has."""
 

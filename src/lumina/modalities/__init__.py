@@ -79,6 +79,12 @@ class Modality(Protocol):
         """Axes of the latents of media of a size."""
         ...
 
+    def draw_noise(
+        self, latents: Float[Tensor, "c *grid"], generator: torch.Generator
+    ) -> Float[Tensor, "c *grid"]:
+        """Where the way to latents of training begins."""
+        ...
+
     def draw_hints(
         self, latents: Float[Tensor, "c *grid"], generator: torch.Generator
     ) -> Float[Tensor, "hints *grid"] | None:
@@ -105,6 +111,7 @@ class Modality(Protocol):
 
 _MODULES: Mapping[str, str] = {
     "image": "lumina.modalities.image",
+    "points": "lumina.modalities.points",
     "video": "lumina.modalities.video",
 }
 """Where each modality is, as `MODALITY`."""

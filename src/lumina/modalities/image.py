@@ -79,6 +79,12 @@ class ImageModality:
         factor = latent_factor(read_config(autoencoder))
         return size[1] // factor, size[0] // factor
 
+    def draw_noise(
+        self, latents: Float[Tensor, "c *grid"], generator: torch.Generator
+    ) -> Float[Tensor, "c *grid"]:
+        """Where the way to latents of training begins."""
+        return torch.randn(latents.shape, generator=generator)
+
     def draw_hints(self, latents: Float[Tensor, "c rows cols"], generator: torch.Generator) -> None:
         """Nothing is known but the text."""
 

@@ -6,14 +6,21 @@ features do not depend on it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from PIL import Image
 from torch import Tensor, nn
 
 from lumina.errors import LuminaError
+from lumina.media.point_pictures import draw_points
+from lumina.modalities import Latents, Scaling
+from lumina.modalities.point_pairing import pair_noise
 
 TRAINED_POINTS = 256
 MOST_POINTS = 8192
@@ -142,6 +149,75 @@ def network_settings(*, width: int, depth: int, heads: int, text_width: int) -> 
         "learn_sigma": False,
         "rope_axes": (0, 0, 0),
     }
+
+
+class PointCodec:
+    """Points and what a flow makes of them, which are the same but for their scale."""
+
+    def encode(self, media: Sequence[Float[np.ndarray, "n 3"]]) -> Latents:
+        """Points in the units of the flow; there is no spread."""
+        mean = encode_points(torch.from_numpy(np.stack(media)).float())
+        return Latents(mean, torch.zeros_like(mean))
+
+    def decode(self, latents: Float[Tensor, "b 3 n"]) -> list[Float[np.ndarray, "n 3"]]:
+        """Clouds from what a flow made."""
+        return list(decode_points(latents.float()).cpu().numpy())
+
+
+class PointModality:
+    """Point clouds of 256 to 8,192 points."""
+
+    needs_autoencoder = False
+
+    def open(self, autoencoder: Path, device: torch.device) -> PointCodec:
+        """There is nothing to load."""
+        return PointCodec()
+
+    def scaling(self, autoencoder: Path) -> Scaling:
+        """The codec has scaled already."""
+        return Scaling()
+
+    def network(self, autoencoder: Path, size: Sequence[int]) -> dict[str, Any]:
+        """One token a point, features to read, and no rotary positions."""
+        return {
+            "sample_size": TRAINED_POINTS,
+            "patch_size": 1,
+            "in_channels": FEATURES,
+            "out_channels": 3,
+            "learn_sigma": False,
+            "rope_axes": (0, 0, 0),
+        }
+
+    def grid(self, autoencoder: Path, size: Sequence[int]) -> tuple[int, ...]:
+        """The points."""
+        return (size[0],)
+
+    def draw_noise(
+        self, latents: Float[Tensor, "3 n"], generator: torch.Generator
+    ) -> Float[Tensor, "3 n"]:
+        """Noise in the order that brings it nearest to the points."""
+        noise = torch.randn(latents.shape, generator=generator)
+        return torch.from_numpy(pair_noise(noise.mT.numpy(), latents.mT.numpy())).mT
+
+    def draw_hints(self, latents: Float[Tensor, "3 n"], generator: torch.Generator) -> None:
+        """Nothing is known but the text."""
+
+    def enter(
+        self, x: Float[Tensor, "b 3 n"], times: Float[Tensor, " b"], hints: None = None
+    ) -> Float[Tensor, "b channels n"]:
+        """Features of each point."""
+        return features(x.mT, times, x.shape[-1]).mT
+
+    def positions(self, network: Any, x: Tensor) -> dict[str, Any]:
+        """There are none."""
+        return {}
+
+    def show(self, medium: Float[np.ndarray, "n 3"]) -> Image.Image:
+        """A picture of the cloud."""
+        return draw_points(medium, side=128)
+
+
+MODALITY = PointModality()
 
 
 @dataclass

@@ -82,6 +82,12 @@ class VideoModality:
         """Frames, rows and columns."""
         return size[2], *images.MODALITY.grid(autoencoder, size)
 
+    def draw_noise(
+        self, latents: Float[Tensor, "c *grid"], generator: torch.Generator
+    ) -> Float[Tensor, "c *grid"]:
+        """Where the way to latents of training begins."""
+        return torch.randn(latents.shape, generator=generator)
+
     def draw_hints(
         self, latents: Float[Tensor, "c frames rows cols"], generator: torch.Generator
     ) -> Float[Tensor, "hints frames rows cols"]:

@@ -23,6 +23,7 @@ from lumina.pipelines.inpaint import LuminaInpaintPipeline
 from lumina.pipelines.interpolate import LuminaInterpolationPipeline
 from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
 from lumina.pipelines.panorama import LuminaPanoramaPipeline
+from lumina.pipelines.point_cloud import LuminaPointCloudPipeline
 from lumina.pipelines.rewrite import LuminaRewritePipeline
 from lumina.pipelines.style import LuminaStylePipeline
 from lumina.pipelines.text_to_image import LuminaPipeline
@@ -45,11 +46,15 @@ KINDS: dict[str, type[ImagePipeline]] = {
     "LuminaImg2ImgPipeline": LuminaImg2ImgPipeline,
     "LuminaInpaintPipeline": LuminaInpaintPipeline,
     "LuminaRewritePipeline": LuminaRewritePipeline,
+    "LuminaPointCloudPipeline": LuminaPointCloudPipeline,
     "LuminaVideoPipeline": LuminaVideoPipeline,
 }
 """Our class for each that an index may name."""
 
-OF_MODALITIES: dict[str, type[LuminaVideoPipeline]] = {"video": LuminaVideoPipeline}
+OF_MODALITIES: dict[str, type[LuminaVideoPipeline] | type[LuminaPointCloudPipeline]] = {
+    "points": LuminaPointCloudPipeline,
+    "video": LuminaVideoPipeline,
+}
 """The pipeline of each modality but pictures."""
 
 

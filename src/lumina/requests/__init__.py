@@ -17,7 +17,7 @@ from lumina.requests.drawing import (
 )
 from lumina.requests.editing import EditImage, InpaintImage, OutpaintImage, UpscaleImage, VaryImage
 from lumina.requests.fields import STRENGTH
-from lumina.requests.media import OF_MODALITIES, MediaRequest, TextToVideo
+from lumina.requests.media import OF_MODALITIES, MediaRequest, TextToPoints, TextToVideo
 from lumina.requests.sampling import (
     ADAPTIVE,
     CONTEXT_DROPS,
@@ -79,6 +79,7 @@ __all__ = [
     "StyleSet",
     "TextRequest",
     "TextToImage",
+    "TextToPoints",
     "TextToVideo",
     "Tile",
     "UpscaleImage",

@@ -68,5 +68,16 @@ class TextToVideo(MediaRequest):
     )
 
 
-OF_MODALITIES: dict[str, type[MediaRequest]] = {"video": TextToVideo}
+@dataclass(frozen=True, kw_only=True)
+class TextToPoints(MediaRequest):
+    """Make point clouds from prompts, by models of points."""
+
+    endings: ClassVar[tuple[str, ...]] = (".ply", ".html", ".png")
+
+    points: int | None = setting(
+        None, "points of a cloud (default: what suits the model)", ge=256, le=8192
+    )
+
+
+OF_MODALITIES: dict[str, type[MediaRequest]] = {"points": TextToPoints, "video": TextToVideo}
 """What models of each modality but pictures are asked by."""

@@ -212,7 +212,7 @@ class FlowObjective:
             for key, g in zip(keys, generators, strict=True)
         ]
         noise = [
-            torch.randn(latents.shape, generator=generator)
+            self.modality.draw_noise(latents, generator)
             for latents, generator in zip(found, generators, strict=True)
         ]
         hints: list[Any] = [

@@ -49,7 +49,10 @@ class World(Protocol):
         ...
 
 
-_MODULES: Mapping[str, str] = {"motion": "lumina.worlds.motion_world"}
+_MODULES: Mapping[str, str] = {
+    "motion": "lumina.worlds.motion_world",
+    "solids": "lumina.worlds.solid_world",
+}
 """Where each world is, as `WORLD`, a dataclass of settings."""
 
 WORLDS = tuple(_MODULES)

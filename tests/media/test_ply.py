@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lumina.errors import LuminaError
-from lumina.modalities.point_files import MOST_BYTES, ply_bytes, read_ply_record, read_points
-from lumina.modalities.point_pictures import PAPER, draw_points, look_at
-from lumina.modalities.point_viewer import viewer_page
+from lumina.media.ply import MOST_BYTES, ply_bytes, read_ply_record, read_points
+from lumina.media.point_pictures import PAPER, draw_points, look_at
+from lumina.media.point_viewer import viewer_page
 
 RECORD = {"prompt": "a chair\nwith </script> and \u6905\u5b50", "points": 300, "seed": 7}
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lumina.errors import LuminaError
+from lumina.media.files import write_whole
 
 RECORD_KEY = "lumina"
 """Word at the beginning of the comment that holds the record."""
@@ -46,6 +47,23 @@ def ply_bytes(points: Float[np.ndarray, "n 3"], record: dict[str, Any]) -> bytes
         "end_header",
     ]
     return "\n".join([*header, ""]).encode("ascii") + points.astype("<f4").tobytes()
+
+
+def write_ply(
+    path: Path, points: Float[np.ndarray, "n 3"], record: dict[str, Any], *, force: bool = False
+) -> None:
+    """Write points as a PLY file.
+
+    Args:
+        path: A file in a folder that exists.
+        points: In any unit; z is up.
+        record: How it was made.
+        force: Replace a file of that name.
+
+    Raises:
+        LuminaError: If the file exists and is not to be replaced, or cannot be written.
+    """
+    write_whole(path, ply_bytes(points, record), force=force)
 
 
 def read_points(path: Path) -> Float[np.ndarray, "n 3"]:
