@@ -40,6 +40,9 @@ _USUAL_CHANNELS = 256
 _COPIES = 4
 """Pictures of the widest channels that a decoder holds at once."""
 
+_TOKEN_COPIES = 12
+"""Widths of a token that a block holds at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
@@ -95,11 +98,15 @@ class Checkpoint:
     """How many classes it draws. None is a model of text."""
     is_sequence: bool = False
     """Whether its network is a Flag-DiT, which sees a picture as one sequence, not as a plane."""
+    is_recognizer: bool = False
+    """Whether it tells what pictures show, instead of making them."""
 
     def footprint(self) -> Footprint:
         """How much memory it takes, from its files."""
         if self.is_network:
             return _footprint_of_network(self.folder)
+        if self.is_recognizer:
+            return _footprint_of_recognizer(self.folder)
         channels = read_setting_of(self.folder / "vae", "block_out_channels")
         # The last upsampling works on the channels of the block before it.
         widest = channels[min(1, len(channels) - 1)]
@@ -238,16 +245,18 @@ def find(name: str | Path) -> Checkpoint:
     if not (folder / INDEX).is_file():
         network = _find_network(folder)
         return network if model is None else replace(network, defaults=model.defaults)
-    read_index(folder)
+    is_recognizer = read_index(folder)["_class_name"] == "LuminaRecognitionPipeline"
     if model is not None:
-        return Checkpoint(folder=folder, defaults=model.defaults)
-    side = read_setting_of(folder / "transformer", "sample_size") * PIXELS_PER_LATENT
+        return Checkpoint(folder=folder, defaults=model.defaults, is_recognizer=is_recognizer)
+    side = read_setting_of(folder / "transformer", "sample_size")
+    side *= 1 if is_recognizer else PIXELS_PER_LATENT
     config = read_config(folder / "transformer")
     return Checkpoint(
         folder=folder,
         defaults={"size": f"{side}x{side}"},
         classes=config.get("num_classes"),
         is_sequence=config.get("_class_name") == _FLAG_DIT,
+        is_recognizer=is_recognizer,
     )
 
 
@@ -424,6 +433,15 @@ def _footprint_of_network(path: Path) -> Footprint:
 
     parameters = sum(weight.numel() for weight in find_network(path, {}).build().parameters())
     return Footprint.around(parameters)
+
+
+def _footprint_of_recognizer(folder: Path) -> Footprint:
+    """Memory of a network that works on pixels: all it holds at once of a token, by its pixels."""
+    config = read_config(folder / "transformer")
+    return Footprint(
+        parameters=count_parameters(folder),
+        numbers_per_pixel=-(-_TOKEN_COPIES * config["hidden_size"] // config["patch_size"] ** 2),
+    )
 
 
 def _in_cache(hub_id: str) -> Path | None:

@@ -42,6 +42,7 @@ PIPELINES = {
     "LuminaStylePipeline": _OF_TEXT,
     "LuminaUpscalePipeline": _OF_TEXT,
     "LuminaClassPipeline": ("transformer", "vae", "scheduler"),
+    "LuminaRecognitionPipeline": ("transformer",),
 }
 """Pipelines that can be loaded, and the folders that each has."""
 
