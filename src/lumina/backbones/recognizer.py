@@ -166,7 +166,8 @@ class NextDiTClassifier(FlowTransformer):
         self, packed: Packed, grids: list[tuple[int, int]], attend: Attends
     ) -> BlockContext:
         ropes = [self._rope(*grid, packed.tokens.device) for grid in grids]
-        condition = nn.functional.silu(self.condition).expand(len(packed.tokens), -1)
+        samples = len(packed.tokens) if packed.row is None else 1  # which all in the row share
+        condition = nn.functional.silu(self.condition).expand(samples, -1)
         return BlockContext(
             condition=condition,
             time=condition,

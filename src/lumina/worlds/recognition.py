@@ -18,12 +18,14 @@ from lumina.worlds.drawings import sprite
 from lumina.worlds.grounds import KINDS, Color, Ground, paint_ground
 from lumina.worlds.vocabulary import names
 
-EMOJI = (
-    "🍎 🍌 🍇 🍓 🍍 🍉 🍋 🥕 🌽 🍄 🥦 🧀 🍔 🍕 🌭 🍟 🍩 🍪 🎂 🍦 🍿 🥚 ☕ 🍺 🐱 🐶 🐭 🐰 🦊 🐻 🐼 "
-    "🐸 🐵 🐷 🐔 🐧 🦉 🐴 🦋 🐝 🐞 🐢 🐍 🐙 🦀 🐬 🐳 🐘 🦒 🦓 🌵 🌲 🌴 🌻 🌹 🍀 🍁 🌈 ⭐ 🌙 ❄️ 🔥 ⚡ "
-    "🚗 🚌 🚲 ✈️ 🚀 🚁 ⛵ 🚂 🚜 ⏰ ☎️ 📷 📺 💻 💡 🔑 🔒 🔨 ✂️ 🔔 🎁 🎈 🎸 🎺 🎻 🥁 🎹 ⚽ 🏀 🏈 🎾 🎲 "
-    "🏆 👑 👟 👓 🎩 🧦 ☂️ 📚 ✏️ 💎 🪑 🛏️ 🏠 🏰 ⚓ 🧸 😀 😎 😭 🤖 👻 👽 💀 🎃 ❤️"
-).split()
+_DRAWN = (
+    "🍎 🍌 🍇 🍓 🍍 🍉 🍋 🥕 🌽 🍄 🥦 🧀 🍔 🍕 🌭 🍟 🍩 🍪 🎂 🍦 🍿 🥚 ☕ 🍺 🐱 🐶 🐭 🐰 🦊 🐻 "
+    "🐼 🐸 🐵 🐷 🐔 🐧 🦉 🐴 🦋 🐝 🐞 🐢 🐍 🐙 🦀 🐬 🐳 🐘 🦒 🦓 🌵 🌲 🌴 🌻 🌹 🍀 🍁 🌈 ⭐ 🌙 "
+    "❄️ 🔥 ⚡ 🚗 🚌 🚲 ✈️ 🚀 🚁 ⛵ 🚂 🚜 ⏰ ☎️ 📷 📺 💻 💡 🔑 🔒 🔨 ✂️ 🔔 🎁 🎈 🎸 🎺 🎻 🥁 🎹 "
+    "⚽ 🏀 🏈 🎾 🎲 🏆 👑 👟 👓 🎩 🧦 ☂️ 📚 ✏️ 💎 🪑 🛏️ 🏠 🏰 ⚓ 🧸 😀 😎 😭 🤖 👻 👽 💀 🎃 ❤️"
+)
+
+EMOJI = tuple(_DRAWN.split())
 """Drawings that differ well, of things that people name."""
 
 DIGITS = 10
