@@ -70,24 +70,26 @@ def test_sizes_are_the_usual_one_as_often_as_asked_and_in_range_else(recipe):
     assert np.median(aspects) == pytest.approx(1, abs=0.06)
 
 
-def test_a_network_that_says_nothing_has_the_loss_of_chance(recipe, make):
+def test_a_new_network_has_the_loss_of_chance(recipe, make):
     objective = make(recipe)
-    torch.nn.init.zeros_(objective.module.head.weight)
     loss, figures = objective.loss(objective.batch(0), 0)
     assert loss.item() == pytest.approx(math.log(6), rel=1e-5)
     assert 0 <= figures["top1"] <= 1
 
 
 @pytest.mark.parametrize("positions", ["rotary", "learned"])
-def test_a_few_steps_teach_it_something_at_any_size(recipe, make, positions):
-    changes = {"steps": 60, "usual": 0.3, "positions": positions, "batch_size": 16}
-    run = Run(recipe := dataclasses.replace(recipe, **changes), make(recipe))
-    losses = [run.update([run.objective.batch(step)], step)["loss"] for step in range(recipe.steps)]
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+def test_it_learns_pictures_of_any_sizes_by_heart(recipe, make, positions):
+    changes = {"steps": 30, "usual": 0.3, "positions": positions, "smoothing": 0.0}
+    recipe = dataclasses.replace(recipe, **changes, learning_rate=1e-2, decay=0.0)
+    run = Run(recipe, make(recipe))
+    batch = run.objective.batch(0)
+    losses = [run.update([batch], step)["loss"] for step in range(recipe.steps)]
+    assert losses[-1] < 0.3 * losses[0]
 
 
 def test_a_run_writes_a_pipeline_that_another_run_takes_up(recipe, make, gallery):
     run = Run(recipe, make(recipe))
+    run.out.mkdir(parents=True)
     run.go()
     folder = run.export()
     pipeline = LuminaRecognitionPipeline.from_pretrained(folder)

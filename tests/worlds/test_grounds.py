@@ -22,8 +22,8 @@ def test_a_ground_has_no_color_beyond_mixtures_of_its_two(kind, seed):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_ground_is_the_same_at_any_size(kind):
     ground = Ground(kind, COLORS, 3)
-    small = paint_ground(ground, Size(48, 32))
-    large = paint_ground(ground, Size(192, 128)).resize(small.size, Image.Resampling.BOX)
+    small = paint_ground(ground, Size(144, 96))
+    large = paint_ground(ground, Size(576, 384)).resize(small.size, Image.Resampling.BOX)
     difference = np.abs(np.asarray(small, float) - np.asarray(large, float))
     assert difference.mean() < 6  # edges fall on other pixels
 

@@ -124,6 +124,7 @@ class NextDiTClassifier(FlowTransformer):
         self.norm_out = RMSNorm(hidden_size, eps=norm_eps)
         self.head = nn.Linear(hidden_size, num_classes)
         self.start_at_identity()
+        nn.init.zeros_(self.head.weight)
 
     def forward(
         self, pictures: Float[Tensor, "b c height width"] | list[Tensor], *, attend: Attends = None

@@ -84,11 +84,12 @@ def evaluate(
             for number, view in enumerate(views)
         ]
         found = _recognize(pipeline, pictures)
-        lines += _measure(section, views, found, shown)
+        measured = _measure(section, views, found, shown)
+        lines += measured
         confused[section] = _confusions(views, found, shown)
         cells += list(zip(pictures, views, found, strict=True))[:: -(-len(views) // IN_GRID)]
         if progress is not None:
-            progress(f"{section}: {lines[-3].value:.3f} of {len(views)} views")
+            progress(f"{section}: {measured[0].value:.3f} of {len(views)} views")
     result = {
         "lines": [asdict(line) for line in lines],
         "confused": confused,
