@@ -29,8 +29,8 @@ def rank(
     logits: Float[Tensor, "b classes"], labels: Sequence[str], *, top: int
 ) -> list[list[Guess]]:
     """The most probable classes of each picture, the first first."""
-    found = logits.float().softmax(-1).topk(top)
+    shares, numbers = (part.tolist() for part in logits.float().softmax(-1).topk(top))
     return [
         [Guess(labels[number], share) for number, share in zip(*row, strict=True)]
-        for row in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        for row in zip(numbers, shares, strict=True)
     ]

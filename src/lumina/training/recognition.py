@@ -102,8 +102,8 @@ class RecognitionObjective:
         )
 
     def _start(self) -> NextDiTClassifier:
-        network = NextDiTClassifier.from_pretrained(self.recipe.start_from, subfolder="transformer")
-        return network.float().train()
+        start = NextDiTClassifier.from_pretrained(self.recipe.start_from, subfolder="transformer")
+        return cast(NextDiTClassifier, start).float().train()
 
     def _draw(self, rng: np.random.Generator, gallery: Gallery, sizes: list[Size]) -> Labelled:
         labels = rng.integers(len(gallery.names), size=len(sizes))

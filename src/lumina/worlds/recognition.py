@@ -6,7 +6,7 @@ A view is described in units of the canvas, so that the same view can be painted
 import functools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -175,7 +175,7 @@ def _digits(split: str) -> list[tuple[Image.Image, ...]]:
             "the handwritten digits are in the package 'scikit-learn', which is not installed",
             hint="pip install 'lumina-t2x[train]'",
         ) from error
-    known = load_digits()
+    known: Any = load_digits()
     is_test = np.arange(len(known.target)) % _EVERY == 0
     chosen = is_test if split == "test" else ~is_test
     scans, labels = known.images[chosen], known.target[chosen]
