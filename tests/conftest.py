@@ -10,8 +10,15 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import GemmaConfig, GemmaModel, PreTrainedTokenizerFast
 
-from lumina import LuminaError, LuminaPipeline, NextDiT
+from lumina import (
+    LuminaError,
+    LuminaPipeline,
+    LuminaRecognitionPipeline,
+    NextDiT,
+    NextDiTClassifier,
+)
 from lumina.worlds.drawings import find_font
+from lumina.worlds.recognition import Gallery
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
@@ -110,3 +117,41 @@ def patterns():
         ).resize((int(rng.integers(50, 101)), 100), Image.Resampling.NEAREST)
         for thing in things
     }
+
+
+@pytest.fixture(scope="session")
+def gallery(patterns):
+    """Four patterns, and two kinds of strokes of ink of two drawings each."""
+    strokes = [
+        Image.fromarray((np.eye(8)[:, :: -1 if flipped else 1] * level).astype(np.uint8))
+        for flipped in (False, True)
+        for level in (200, 255)
+    ]
+    drawings = [(pattern.convert("RGBA"),) for pattern in list(patterns.values())[:4]]
+    inks = [tuple(strokes[:2]), tuple(strokes[2:])]
+    names = ("pizza", "cat", "dog", "car", "falling", "rising")
+    return Gallery(names, (*drawings, *inks))
+
+
+@pytest.fixture(scope="session")
+def recognizer_folder(tmp_path_factory, gallery):
+    """A random network that tells the classes of `gallery`. Not to be changed."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "recognizer"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = NextDiTClassifier(
+            num_classes=len(gallery.names),
+            sample_size=16,
+            patch_size=4,
+            hidden_size=24,
+            num_layers=2,
+            num_attention_heads=3,
+            multiple_of=16,
+            rope_theta=100.0,
+        )
+        for parameter in network.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.3)
+    labels = {str(number): name for number, name in enumerate(gallery.names)}
+    LuminaRecognitionPipeline(network, labels).save_pretrained(folder)
+    return folder

@@ -17,6 +17,7 @@ from lumina.tasks import TASKS
 COMMANDS = [
     *TASKS,
     *["show", "models", "get", "convert", "inspect", "env", "train", "evaluate"],
+    "recognize",
 ]
 
 

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from lumina.backbones.flag_dit import FlagDiT
     from lumina.backbones.named import build_backbone
     from lumina.backbones.next_dit import NextDiT
+    from lumina.backbones.recognizer import NextDiTClassifier
     from lumina.catalog import load
     from lumina.checkpoints.backbone import load_backbone
     from lumina.errors import LuminaError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lumina.pipelines.interpolate import LuminaInterpolationPipeline
     from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
     from lumina.pipelines.panorama import LuminaPanoramaPipeline
+    from lumina.pipelines.recognition import LuminaRecognitionPipeline
     from lumina.pipelines.regions import Region, grid_regions
     from lumina.pipelines.rewrite import LuminaRewritePipeline
     from lumina.pipelines.style import LuminaStylePipeline
@@ -40,10 +42,12 @@ _HOMES = {
     "LuminaInterpolationPipeline": "lumina.pipelines.interpolate",
     "LuminaPanoramaPipeline": "lumina.pipelines.panorama",
     "LuminaPipeline": "lumina.pipelines.text_to_image",
+    "LuminaRecognitionPipeline": "lumina.pipelines.recognition",
     "LuminaRewritePipeline": "lumina.pipelines.rewrite",
     "LuminaStylePipeline": "lumina.pipelines.style",
     "LuminaUpscalePipeline": "lumina.pipelines.upscale",
     "NextDiT": "lumina.backbones.next_dit",
+    "NextDiTClassifier": "lumina.backbones.recognizer",
     "OriginalLuminaPipeline": "lumina.pipelines.original",
     "Region": "lumina.pipelines.regions",
     "build_backbone": "lumina.backbones.named",
@@ -66,10 +70,12 @@ __all__ = [
     "LuminaInterpolationPipeline",
     "LuminaPanoramaPipeline",
     "LuminaPipeline",
+    "LuminaRecognitionPipeline",
     "LuminaRewritePipeline",
     "LuminaStylePipeline",
     "LuminaUpscalePipeline",
     "NextDiT",
+    "NextDiTClassifier",
     "OriginalLuminaPipeline",
     "Region",
     "__version__",

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the models that ship with the package are."""
 
-MODALITY_OF = {"LuminaPointCloudPipeline": "points", "LuminaVideoPipeline": "video"}
+MODALITY_OF = {
+    "LuminaPointCloudPipeline": "points",
+    "LuminaRecognitionPipeline": "labels",
+    "LuminaVideoPipeline": "video",
+}
 """What pipelines make, where it is not pictures."""
 
 _GEMMA_2B, _LLAMA_2_7B = 2_506_172_416, 6_607_343_616
@@ -68,10 +72,17 @@ class Checkpoint:
     is_sequence: bool = False
     """Whether its network is a Flag-DiT, which sees a picture as one sequence, not as a plane."""
     modality: str = "image"
-    """What it makes: a name of `lumina.modalities`."""
+    """What it makes: a name of `lumina.modalities`, or "labels"."""
+
+    @property
+    def is_recognizer(self) -> bool:
+        """Whether it tells what pictures show, instead of making them."""
+        return self.modality == "labels"
 
     def footprint(self) -> Footprint:
         """How much memory it takes, from its files."""
+        if self.is_recognizer:
+            return Footprint.of_recognizer(self.folder)
         of_files = Footprint.of_network if self.is_network else Footprint.of_folder
         return of_files(self.folder)
 
@@ -212,7 +223,7 @@ def find(name: str | Path) -> Checkpoint:
         defaults = {} if model is None else model.defaults
         return Checkpoint(
             folder=folder,
-            defaults={**usual_settings(modality, index), **defaults},
+            defaults={**usual_settings(modality, index, folder), **defaults},
             modality=modality,
         )
     if model is not None:
@@ -227,8 +238,11 @@ def find(name: str | Path) -> Checkpoint:
     )
 
 
-def usual_settings(modality: str, index: Mapping[str, Any]) -> dict[str, Any]:
+def usual_settings(modality: str, index: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What the index of a pipeline says of media that nothing else is asked of."""
+    if modality == "labels":
+        side = read_setting_of(folder / "transformer", "sample_size")
+        return {"size": f"{side}x{side}"}
     if modality == "video":
         width, height, frames = read_axes(index["usual_size"])
         return {"size": f"{width}x{height}", "frames": frames}
@@ -337,7 +351,7 @@ _FLAG_DIT = "FlagDiT"
 def _row(model: Model) -> dict[str, str]:
     folder = model.folder()
     footprint = model.footprint or find(model.name).footprint()
-    size = model.defaults["size"]
+    size = model.defaults.get("size", "0x0")
     memory = (footprint.bytes(size, bytes_per_number=count) / 1e9 for count in (2, 4))
     files = 0 if folder is None else sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     return {

@@ -20,6 +20,7 @@ from lumina.flags import (
     add_evaluate_flags,
     add_ray_flags,
     add_recipe_words,
+    add_recognize_flags,
     add_reproduce_flags,
     add_task_flags,
 )
@@ -204,8 +205,19 @@ def recipe(options: argparse.Namespace) -> None:
     print(write_starter(options.name), end="")
 
 
+def recognize(options: argparse.Namespace) -> None:
+    """Tell what pictures show, each at the size that it has."""
+    from lumina.pipelines.recognition import describe, load_recognizer, read_picture
+
+    pictures = [read_picture(file) for file in options.files]  # before any weight is read
+    _quiet_libraries()
+    pipeline = load_recognizer(options.model, dtype=options.dtype, device=options.device)
+    guesses = pipeline(pictures, top=options.top)
+    print(describe(options.files, guesses, as_json=options.json))
+
+
 def evaluate(options: argparse.Namespace) -> None:
-    """Measure how well a model draws what prompts say."""
+    """Measure how well a model draws what prompts say, or tells what pictures show."""
     from lumina.catalog import find, load
     from lumina.evaluation import drawings
     from lumina.fitting import refuse_misfits
@@ -213,6 +225,9 @@ def evaluate(options: argparse.Namespace) -> None:
     from lumina.media import free_path
 
     checkpoint = find(options.model)
+    if checkpoint.is_recognizer:
+        _evaluate_recognition(options)
+        return
     given: dict[str, Any] = {n: value for n, value in vars(options).items() if n in MEASURED}
     request = TextToImage(prompt="-", **given)  # refuses what is out of range
     refuse_misfits(request, given, checkpoint)
@@ -253,6 +268,26 @@ def reproduce(options: argparse.Namespace) -> None:
     for name, verdict in verdicts.items():
         print(f"{name:14} {verdict}")
     _tell(f"page: {options.out / 'docs' / 'claims.md'}")
+
+
+def _evaluate_recognition(options: argparse.Namespace) -> None:
+    from lumina.evaluation.recognition import evaluate, table
+    from lumina.media import free_path
+    from lumina.pipelines.recognition import load_recognizer
+
+    for name in ("names", "languages", *MEASURED):
+        if getattr(options, name, None) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise LuminaError(
+                f"{options.model} makes no pictures, and so {flag} has no meaning",
+                hint=f"leave {flag} out",
+            )
+    output = options.output or free_path(Path(f"evaluation-{Path(options.model).name}"))
+    _quiet_libraries()
+    pipeline = load_recognizer(options.model, dtype=options.dtype, device=options.device)
+    result = evaluate(pipeline, full=options.full, progress=_tell, output=output)
+    print(json.dumps(result, indent=2) if options.json else table(result))
+    _tell(f"pictures and numbers: {output}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -322,6 +357,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add_ray_flags(command, gpus=float)
     add_reproduce_flags(add(reproduce))
     add_evaluate_flags(add(evaluate))
+    add_recognize_flags(add(recognize))
     return parser
 
 

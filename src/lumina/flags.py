@@ -23,6 +23,9 @@ from lumina.tasks import TASKS
 MEASURED = ("steps", "guidance", *SCHEDULER_SETTINGS)
 """Settings that models can be measured with."""
 
+RECOGNIZER = "lumina-mini-recognition"
+"""The model that tells what pictures show, where none is named."""
+
 Command = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
@@ -129,6 +132,25 @@ def add_reproduce_flags(command: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where unfinished work is kept, to go on with (default: runs/claims in --out)",
     )
+
+
+def add_recognize_flags(command: argparse.ArgumentParser) -> None:
+    """Give a command pictures, and what to tell of them by which model."""
+    command.add_argument("files", nargs="*", type=Path, metavar="FILE", help="pictures")
+    command.add_argument(
+        "--top", type=int, default=5, metavar="K", help="labels of each picture (default: 5)"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON, not a table")
+    command.add_argument(
+        "--model",
+        default=RECOGNIZER,
+        metavar="NAME|FOLDER",
+        help=f"what recognises (default: {RECOGNIZER})",
+    )
+    for name in ("dtype", "device"):
+        command.add_argument(
+            f"--{name}", default="auto", metavar=name.upper(), help="as in generate"
+        )
 
 
 def add_evaluate_flags(command: argparse.ArgumentParser) -> None:

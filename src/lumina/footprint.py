@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lumina.checkpoints.folder import count_parameters, read_setting_of
+from lumina.checkpoints.folder import count_parameters, read_config, read_setting_of
 from lumina.requests import read_size
 
 _USUAL_AUTOENCODER = 83_653_863
@@ -14,6 +14,9 @@ _USUAL_CHANNELS = 256
 
 _COPIES = 4
 """Pictures of the widest channels that a decoder holds at once."""
+
+_TOKEN_COPIES = 12
+"""Widths of a token that a block holds at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +38,23 @@ class Footprint:
     @classmethod
     def of_folder(cls, folder: Path) -> "Footprint":
         """Memory of a whole pipeline in diffusers' layout."""
+        if not (folder / "vae").is_dir():
+            return cls(parameters=count_parameters(folder), numbers_per_pixel=0)
         channels = read_setting_of(folder / "vae", "block_out_channels")
         # The last upsampling works on the channels of the block before it.
         widest = channels[min(1, len(channels) - 1)]
         return cls(parameters=count_parameters(folder), numbers_per_pixel=_COPIES * widest)
+
+    @classmethod
+    def of_recognizer(cls, folder: Path) -> "Footprint":
+        """Memory of a network that works on pixels: all it holds at once of a token, by pixels."""
+        config = read_config(folder / "transformer")
+        return cls(
+            parameters=count_parameters(folder),
+            numbers_per_pixel=-(
+                -_TOKEN_COPIES * config["hidden_size"] // config["patch_size"] ** 2
+            ),
+        )
 
     @classmethod
     def of_network(cls, path: Path) -> "Footprint":

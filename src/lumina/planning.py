@@ -185,10 +185,19 @@ class _Desk:
         self._checkpoints: dict[str, Checkpoint] = {}
 
     def checkpoint(self, given: Mapping[str, Any]) -> Checkpoint:
-        """The model of chosen settings."""
+        """The model of chosen settings.
+
+        Raises:
+            LuminaError: If it makes no pictures.
+        """
         model = (self.stored | dict(given)).get("model", ImageRequest.model)
         if model not in self._checkpoints:
             self._checkpoints[model] = find(model)
+            if self._checkpoints[model].is_recognizer:
+                raise LuminaError(
+                    f"{model} tells what pictures show, and `lumina {self.task}` makes pictures",
+                    hint="`lumina recognize` takes it; name another with --model",
+                )
         return self._checkpoints[model]
 
     def kind_for(self, given: Mapping[str, Any]) -> type[ImageRequest]:

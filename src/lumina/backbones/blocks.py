@@ -73,8 +73,10 @@ class BlockContext(NamedTuple):
     """Which tokens of a batch are no padding. None: all."""
 
     def spread(self, values: Float[Tensor, "b 1 c"]) -> Float[Tensor, "rows #n c"]:
-        """Make values of each sample fit the tokens."""
-        return values if self.row is None else self.row.spread(values)
+        """Make values of each sample, or one for all of them, fit the tokens."""
+        if self.row is None or len(values) == 1:
+            return values
+        return self.row.spread(values)
 
     @property
     def attends(self) -> Sequence[Attend | None]:

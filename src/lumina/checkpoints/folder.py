@@ -44,6 +44,7 @@ PIPELINES = {
     "LuminaClassPipeline": ("transformer", "vae", "scheduler"),
     "LuminaVideoPipeline": _OF_TEXT,
     "LuminaPointCloudPipeline": ("transformer", "text_encoder", "scheduler", "tokenizer"),
+    "LuminaRecognitionPipeline": ("transformer",),
 }
 """Pipelines that can be loaded, and the folders that each has."""
 

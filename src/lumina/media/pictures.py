@@ -57,17 +57,31 @@ def read_png_record(path: Path) -> dict[str, Any]:
         raise LuminaError(f"what {path} says is damaged", hint=_FROM_LUMINA) from error
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(path: Path, *, most_pixels: int | None = None) -> Image.Image:
     """A picture of any format, upright, in red, green and blue; what is transparent turns white.
 
+    Args:
+        path: The file.
+        most_pixels: How many it may have. None: as many as Pillow reads.
+
     Raises:
-        LuminaError: If there is no such file, or it is no picture.
+        LuminaError: If there is no such file, it is no picture, or it is too large.
     """
     with _opened(path, hint=_ANY_PICTURE) as image:
-        upright = ImageOps.exif_transpose(image)
-        if not upright.has_transparency_data:
-            return upright.convert("RGB")
-        seen = upright.convert("RGBA")
+        if most_pixels is not None and image.width * image.height > most_pixels:
+            raise LuminaError(
+                f"{path} has {image.width}x{image.height} pixels, which is too large",
+                hint=f"allowed: {most_pixels:,} pixels; make it smaller, or cut out a part",
+            )
+        return see_on_white(image)
+
+
+def see_on_white(image: Image.Image) -> Image.Image:
+    """A picture upright, in red, green and blue; what is transparent turns white."""
+    upright = ImageOps.exif_transpose(image)
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    seen = upright.convert("RGBA")
     white = Image.new("RGBA", seen.size, "white")
     return Image.alpha_composite(white, seen).convert("RGB")
 
@@ -168,6 +182,8 @@ def _opened(path: Path, *, hint: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
+    except Image.DecompressionBombError as error:
+        raise LuminaError(f"{path} is too large: {error}", hint=hint) from error
     except (UnidentifiedImageError, SyntaxError) as error:  # the latter of a damaged PNG
         raise LuminaError(f"{path} is not a picture", hint=hint) from error
     except OSError as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lumina.backbones.flag_dit import FlagDiT
@@ -24,6 +24,7 @@ from lumina.pipelines.interpolate import LuminaInterpolationPipeline
 from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
 from lumina.pipelines.panorama import LuminaPanoramaPipeline
 from lumina.pipelines.point_cloud import LuminaPointCloudPipeline
+from lumina.pipelines.recognition import LuminaRecognitionPipeline
 from lumina.pipelines.rewrite import LuminaRewritePipeline
 from lumina.pipelines.style import LuminaStylePipeline
 from lumina.pipelines.text_to_image import LuminaPipeline
@@ -31,7 +32,7 @@ from lumina.pipelines.upscale import LuminaUpscalePipeline
 from lumina.pipelines.video import LuminaVideoPipeline
 from lumina.requests import PRESETS
 
-KINDS: dict[str, type[ImagePipeline]] = {
+KINDS: dict[str, type[DiffusionPipeline]] = {
     "LuminaPipeline": LuminaPipeline,
     "LuminaText2ImgPipeline": LuminaPipeline,
     "OriginalLuminaPipeline": OriginalLuminaPipeline,
@@ -48,6 +49,7 @@ KINDS: dict[str, type[ImagePipeline]] = {
     "LuminaRewritePipeline": LuminaRewritePipeline,
     "LuminaPointCloudPipeline": LuminaPointCloudPipeline,
     "LuminaVideoPipeline": LuminaVideoPipeline,
+    "LuminaRecognitionPipeline": LuminaRecognitionPipeline,
 }
 """Our class for each that an index may name."""
 
@@ -103,7 +105,7 @@ def assemble(
     return LuminaPipeline(cast(NextDiT, backbone), scheduler, decoder, encoder, tokenizer)
 
 
-def load_folder(folder: Path, *, dtype: torch.dtype, preset: str | None) -> ImagePipeline:
+def load_folder(folder: Path, *, dtype: torch.dtype, preset: str | None) -> Any:
     """Load a whole pipeline in diffusers' layout, as the class that its index names.
 
     Raises:

@@ -41,7 +41,7 @@ def write_card(folder: Path) -> Path:
     is_pipeline = (folder / "model_index.json").exists()
     data = ModelCardData(
         library_name="diffusers" if is_pipeline else "lumina",
-        pipeline_tag="text-to-image" if is_pipeline and not recipe.get("classes") else None,
+        pipeline_tag=_pipeline_tag(recipe) if is_pipeline else None,
         tags=tags,
     )
     sections = [
@@ -94,6 +94,12 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         raise LuminaError(
             f"the hub cannot be reached: {error}", hint="try again with a network"
         ) from error
+
+
+def _pipeline_tag(recipe: dict[str, Any]) -> str | None:
+    if recipe["task"] == "recognition":
+        return "image-classification"
+    return None if recipe.get("classes") else "text-to-image"
 
 
 def _read_made_by(folder: Path) -> dict[str, Any]:

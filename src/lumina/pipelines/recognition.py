@@ -1,0 +1,191 @@
+"""What pictures show: any sizes in, the most probable labels out."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from lumina.backbones.recognizer import NextDiTClassifier, Recognition
+from lumina.catalog import find, load
+from lumina.checkpoints.folder import OPENED_BY_US
+from lumina.errors import LuminaError
+from lumina.media import open_picture, see_on_white
+from lumina.modalities.labels import Guess, rank, to_tensor
+
+MOST_PIXELS = 512 * 512
+"""Of a picture: with patches of 8 pixels these are 4,096 tokens, all of which see each other."""
+
+TOP = 5
+"""How many labels are told."""
+
+_TOKENS_AT_ONCE = 4096
+
+Picture = str | Path | Image.Image
+
+
+class LuminaRecognitionPipeline(DiffusionPipeline):
+    """Tell what pictures show, each at its own size and aspect ratio.
+
+    Args:
+        transformer: What was trained to tell classes.
+        id2label: The name of each class, by its number as text. None names them by numbers.
+
+    Raises:
+        ValueError: If there are more or fewer names than classes.
+    """
+
+    model_cpu_offload_seq = "transformer"
+
+    def __init__(
+        self, transformer: NextDiTClassifier | None, id2label: dict[str, str] | None = None
+    ):
+        super().__init__()
+        if transformer is not None and id2label is not None:
+            classes = transformer.config["num_classes"]
+            if set(id2label) != {str(number) for number in range(classes)}:
+                raise ValueError(
+                    f"`id2label` has to name each of 0 to {classes - 1}, and has {len(id2label)}"
+                    " names"
+                )
+        self.register_modules(transformer=transformer)
+        self.register_to_config(id2label=id2label)
+
+    def to_json_string(self) -> str:
+        """The index of a saved pipeline, which says that diffusers alone cannot open it."""
+        index = json.loads(super().to_json_string())
+        index["_class_name"] += OPENED_BY_US
+        return json.dumps(index, indent=2, sort_keys=True) + "\n"
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of all classes, in the order of the logits."""
+        numbers = [str(number) for number in range(self.transformer.config["num_classes"])]
+        known = self.config["id2label"] or {}
+        return [known.get(number, number) for number in numbers]
+
+    @torch.no_grad()
+    def __call__(self, pictures: Picture | Sequence[Picture], top: int = TOP) -> list[list[Guess]]:
+        """Name what pictures show.
+
+        Args:
+            pictures: A picture or file, or several. None is resized; what is transparent counts
+                as white.
+            top: How many labels of each to tell.
+
+        Returns:
+            For each picture its most probable labels, the first first.
+
+        Raises:
+            LuminaError: If there is no picture, a file cannot be read, a picture is larger than
+                `MOST_PIXELS`, or there are fewer than `top` labels.
+        """
+        self.check_top(top)
+        return rank(self._recognize(pictures).logits, self.labels, top=top)
+
+    @torch.no_grad()
+    def features(self, pictures: Picture | Sequence[Picture]) -> Float[Tensor, "b d"]:
+        """What a picture shows, as numbers that are near for pictures of like things.
+
+        Args:
+            pictures: As of a call.
+
+        Raises:
+            LuminaError: As of a call.
+        """
+        return self._recognize(pictures).features
+
+    def check_top(self, top: int) -> None:
+        """Refuse a number of labels that there are not.
+
+        Raises:
+            LuminaError: If it is out of range.
+        """
+        classes = self.transformer.config["num_classes"]
+        if not 1 <= top <= classes:
+            raise LuminaError(
+                f"top is {top}, which is out of range", hint=f"allowed: 1 to {classes}"
+            )
+
+    def _recognize(self, pictures: Picture | Sequence[Picture]) -> Recognition:
+        given = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        if not given:
+            raise LuminaError("there is no picture", hint="give one or more")
+        patch = self.transformer.config["patch_size"]
+        pixels = [np.asarray(read_picture(picture)) for picture in given]
+        tensors = [to_tensor(picture, patch_size=patch) for picture in pixels]
+        device, dtype = self._execution_device, self.transformer.dtype
+        found = [
+            self.transformer([tensor.to(device, dtype) for tensor in part])
+            for part in _parts(tensors, _TOKENS_AT_ONCE * patch**2)
+        ]
+        self.maybe_free_model_hooks()
+        return Recognition(*(torch.cat(values) for values in zip(*found, strict=True)))
+
+
+def load_recognizer(
+    name: str | Path, *, dtype: str | None = None, device: str | None = None
+) -> LuminaRecognitionPipeline:
+    """Load a pipeline that tells what pictures show. Arguments as of `lumina.load`.
+
+    Raises:
+        LuminaError: If it is not on this machine, or makes pictures.
+    """
+    if not find(name).is_recognizer:
+        raise LuminaError(
+            f"{name} makes pictures, and does not tell what they show",
+            hint="lumina-mini-recognition does",
+        )
+    pipeline = load(name, dtype=dtype, device=device)
+    pipeline.set_progress_bar_config(disable=True)
+    return cast(Any, pipeline)
+
+
+def describe(
+    names: Sequence[str | Path], guesses: Sequence[Sequence[Guess]], *, as_json: bool = False
+) -> str:
+    """What pictures show, as lines for people or as JSON for programs."""
+    if as_json:
+        found = [
+            {"file": str(name), "guesses": [guess._asdict() for guess in some]}
+            for name, some in zip(names, guesses, strict=True)
+        ]
+        return json.dumps(found, indent=2, ensure_ascii=False)
+    lines = []
+    for name, some in zip(names, guesses, strict=True):
+        lines.append(f"{name}")
+        lines += [f"  {guess.probability:7.2%}  {guess.label}" for guess in some]
+    return "\n".join(lines)
+
+
+def read_picture(picture: Picture) -> Image.Image:
+    """A picture or file, upright, in red, green and blue; what is transparent is white.
+
+    Raises:
+        LuminaError: If it cannot be read, or is larger than `MOST_PIXELS`.
+    """
+    if not isinstance(picture, Image.Image):
+        return open_picture(Path(picture), most_pixels=MOST_PIXELS)
+    if picture.width * picture.height > MOST_PIXELS:
+        raise LuminaError(
+            f"a picture of {picture.width}x{picture.height} pixels is too large",
+            hint=f"allowed: {MOST_PIXELS:,} pixels; make it smaller, or cut out a part",
+        )
+    return see_on_white(picture)
+
+
+def _parts(tensors: Sequence[Tensor], pixels: int) -> Iterator[list[Tensor]]:
+    """Neighbours that have so many pixels together, or one picture if it has more."""
+    part: list[Tensor] = []
+    for tensor in tensors:
+        if part and sum(t[0].numel() for t in [*part, tensor]) > pixels:
+            yield part
+            part = []
+        part.append(tensor)
+    yield part
