@@ -5,7 +5,17 @@ Settings (`lumina.requests`) are left out: they refuse wrong types by themselves
 
 from jaxtyping import config, install_import_hook
 
-CHECKED = ("backbones", "encoders", "evaluation", "flow", "nn", "pipelines", "training", "worlds")
+CHECKED = (
+    "backbones",
+    "encoders",
+    "evaluation",
+    "flow",
+    "modalities",
+    "nn",
+    "pipelines",
+    "training",
+    "worlds",
+)
 
 # `make test` runs what it compiles without checks: a compiler does not see through them.
 if not config.jaxtyping_disable:

@@ -1,0 +1,1 @@
+"""How each kind of data becomes what a backbone reads, and back."""
