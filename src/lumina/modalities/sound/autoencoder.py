@@ -30,6 +30,8 @@ class MelAutoencoder(ModelMixin, ConfigMixin):
         groups: Groups of each normalization.
         has_attention: Whether the middle attends over all frames.
         scaling_factor: What latents are multiplied by before a backbone sees them.
+        mel_mean: What is taken from spectrograms before they are encoded.
+        mel_spread: What they are then divided by.
 
     Raises:
         ValueError: If a level's channels cannot be divided into the groups.
@@ -52,6 +54,8 @@ class MelAutoencoder(ModelMixin, ConfigMixin):
         groups: int = 32,
         has_attention: bool = True,
         scaling_factor: float = 1.0,
+        mel_mean: float = 0.0,
+        mel_spread: float = 1.0,
     ):
         super().__init__()
         widths = [width * multiplier for multiplier in multipliers]
@@ -87,12 +91,14 @@ class MelAutoencoder(ModelMixin, ConfigMixin):
 
     def encode(self, mel: Float[Tensor, "b mels frames"]) -> AutoencoderKLOutput:
         """Distribution of the latents, in `latent_dist`, not scaled."""
-        moments = self.quant_conv(self.encoder(mel))
+        scaled = (mel - self.config["mel_mean"]) / self.config["mel_spread"]
+        moments = self.quant_conv(self.encoder(scaled))
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments))
 
     def decode(self, latents: Float[Tensor, "b c latent_frames"]) -> DecoderOutput:
         """The spectrogram of latents that are not scaled, in `sample`."""
-        return DecoderOutput(sample=self.decoder(self.post_quant_conv(latents)))
+        scaled = self.decoder(self.post_quant_conv(latents))
+        return DecoderOutput(sample=scaled * self.config["mel_spread"] + self.config["mel_mean"])
 
     def forward(self, mel: Float[Tensor, "b mels frames"]) -> DecoderOutput:
         """The spectrogram after encoding and decoding."""
