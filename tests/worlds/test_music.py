@@ -21,7 +21,8 @@ def plucked(pitches, beat, seconds):
             hertz = 440 * 2 ** ((pitch - 69) / 12)
             for partial in range(1, 5):
                 tone = np.sin(2 * np.pi * hertz * partial * times) / partial
-                wave[start : start + len(times)] += 0.1 * tone * np.exp(-3 * times)
+                fading = np.exp(-3 * times) * np.clip((times[-1] - times) / 0.05, 0, 1)
+                wave[start : start + len(times)] += 0.1 * tone * fading
     return wave.astype(np.float32)
 
 

@@ -12,21 +12,21 @@ DEEP = 60.0  # decibels below the loudest frame, where a sound ends
 
 def loudness(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "frames 48"]:
     """Decibels in bands up to 8 kHz, every 10 ms, relative to the loudest of the sound."""
-    padded = np.pad(waveform, (WINDOW // 2, WINDOW + HOP))
-    count = (len(padded) - WINDOW) // HOP
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:count]
+    padded = np.pad(waveform, WINDOW // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     spectra = np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1)) ** 2
     power = 10 * np.log10(spectra @ _bands().T + 1e-10)
-    return np.maximum(power - power.max(), -DEEP - 20)
+    return np.maximum(power - max(power.max(), _INAUDIBLE), -DEEP - 20)
 
 
 def describe(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " features"]:
     """Colour, its changes, attacks and rhythm of a sound, of any length and loudness."""
     bands = loudness(waveform)
     level = bands.max(1)
-    heard = bands[level > -DEEP + 15]
+    is_heard = level > -_HEARD
+    heard = bands[is_heard] if is_heard.any() else bands
     cepstra = heard @ _cosines().T
-    rising = np.maximum(np.diff(bands, axis=0), 0)[level[1:] > -DEEP + 15]
+    rising = np.maximum(np.diff(bands, axis=0), 0)[level[1:] > -_HEARD]
     slopes = np.abs(np.diff(cepstra, axis=0)).mean(0) if len(cepstra) > 1 else cepstra[0] * 0
     attack = _attack(bands, level)
     return np.concatenate(
@@ -42,6 +42,10 @@ def describe(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " fea
             _rhythm(level),
         ]
     ).astype(np.float32)
+
+
+_INAUDIBLE = -30.0  # decibels; the loudest possible tone has 42
+_HEARD = DEEP - 15  # of the features that average over time
 
 
 def _attack(

@@ -107,4 +107,4 @@ class SoundJudge:
         return cls(names, center=center, axes=axes, means=means)
 
 
-_SHRINK = 0.02  # toward equal spread in all directions, since there are more features than sounds
+_SHRINK = 0.1  # toward equal spread in all directions, since there are more features than sounds

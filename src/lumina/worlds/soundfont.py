@@ -56,7 +56,7 @@ def play(notes: Iterable[Note], seconds: float) -> Float[np.ndarray, " samples"]
         LuminaError: If fluidsynth, its Python package or the soundfont is not installed.
     """
     synth, font = _synth()
-    synth.system_reset()
+    _silence(synth)
     notes = list(notes)
     channels = _assign_channels(synth, font, notes)
     events = sorted(
@@ -74,6 +74,7 @@ def play(notes: Iterable[Note], seconds: float) -> Float[np.ndarray, " samples"]
         else:
             synth.noteoff(channels[note.program], note.pitch)
     pieces.append(synth.get_samples(total - done))
+    synth.get_samples(-total % _BLOCK)
     stereo = np.concatenate(pieces).reshape(-1, 2).astype(np.float32) / 32768
     return _downsample(stereo.mean(1), round(seconds * SAMPLE_RATE))
 
@@ -95,6 +96,9 @@ def find_soundfont() -> Path:
 
 # Played at three times the rate, since fluidsynth does not keep high partials from folding back.
 _PLAYED_RATE = 3 * SAMPLE_RATE
+_BLOCK = 64  # samples that are made at once; what is left of one would begin the next sound
+_DITHER = 2  # steps of 16 bits, the noise that fluidsynth adds to silence
+_LONGEST_FADE = 60  # of 67 ms each
 _GAIN = 1.0  # loud enough for 16 bits, and without clipping for a few keys at once
 _DRUM_CHANNEL = 9
 _DRUM_BANK = 128
@@ -110,11 +114,18 @@ def _synth() -> tuple[Any, int]:
             "sounds are played by fluidsynth, which is not installed",
             hint="pip install 'lumina-t2x[train]', and on Debian: apt-get install libfluidsynth3",
         ) from error
-    synth = fluidsynth.Synth(gain=_GAIN, samplerate=_PLAYED_RATE)
-    # Both would carry over from one sound to the next.
-    synth.setting("synth.reverb.active", 0)
-    synth.setting("synth.chorus.active", 0)
+    # Echoes would carry over from one sound to the next.
+    echoes = {"synth.reverb.active": 0, "synth.chorus.active": 0}
+    synth = fluidsynth.Synth(gain=_GAIN, samplerate=_PLAYED_RATE, **echoes)
     return synth, synth.sfload(str(find_soundfont()))
+
+
+def _silence(synth: Any) -> None:
+    """Let what was played before fade, which takes a moment after a reset."""
+    synth.system_reset()
+    for _ in range(_LONGEST_FADE):
+        if np.abs(synth.get_samples(50 * _BLOCK)).max() <= _DITHER:
+            return
 
 
 def _assign_channels(synth: Any, font: int, notes: list[Note]) -> dict[int, int]:

@@ -78,7 +78,7 @@ def write(brief: Brief, rng: np.random.Generator | None = None) -> str:
     if kind.is_played:
         ways = _played(brief)
     else:
-        several = (brief.count or 1) > 1
+        several = (brief.count or 1) > 1 and not kind.is_steady
         ways = [phrase for phrase in kind.phrases if ("{" in phrase) == several]
     phrase = ways[0 if rng is None else int(rng.integers(len(ways)))]
     number = (brief.count or 1) - 1

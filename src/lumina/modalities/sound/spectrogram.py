@@ -40,7 +40,7 @@ def mel_of(hertz: float) -> float:
 
 def _levels(waveform: Float[np.ndarray, " samples"], height: int) -> Float[np.ndarray, "rows cols"]:
     """Loudness in [0, 1] in rows that are even on the mel scale."""
-    padded = np.pad(waveform, (WINDOW // 2, WINDOW))
+    padded = np.pad(waveform, WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1)) ** 2
     places = np.linspace(0, mel_of(SAMPLE_RATE / 2), height)
