@@ -35,12 +35,12 @@ class Heard(NamedTuple):
 def hear(waveform: Float[np.ndarray, " samples"]) -> Heard:
     """Notes of a waveform at 16 kHz; there may be none."""
     starts = find_starts(waveform)
+    if len(starts) == 0:
+        return Heard(np.zeros(0), np.zeros(0), np.zeros((0, 12)))
     ends = [*starts[1:], len(waveform) / SAMPLE_RATE]
     salience = [
         _salience(_part(waveform, start, end)) for start, end in zip(starts, ends, strict=True)
     ]
-    if not salience:
-        return Heard(np.zeros(0), np.zeros(0), np.zeros((0, 12)))
     strengths = np.stack(salience)
     return Heard(starts, _GRID[strengths.argmax(1)], _fold(strengths))
 
