@@ -84,7 +84,7 @@ class SoundJudge:
         return Verdict(self.names[first], float(1 - distances[first] / distances[second]))
 
     def save(self, path: Path) -> None:
-        """Write the judge to a safetensors file, in half precision but for its center."""
+        """Write the judge to a safetensors file."""
         tensors = {
             "center": self.center.astype(np.float32),
             "axes": self.axes.astype(np.float32),
