@@ -85,7 +85,7 @@ class AutoencoderObjective:
         output = self.module.decode(noisy).sample
         loss, figures = _error(output, pixels), {"psnr": _psnr(output, pixels)}
         if recipe.spread_weight:
-            spread = _spread_error(latents)
+            spread = spread_error(latents)
             loss = loss + recipe.spread_weight * spread
             figures["spread"] = spread.item()
         if recipe.smoothness:
@@ -151,17 +151,18 @@ class AutoencoderObjective:
 
 @torch.no_grad()
 def fold_main_axes(
-    module: nn.Module, pixels: Float[Tensor, "b 3 rows cols"], *, whiten: bool = False
+    module: nn.Module, data: Float[Tensor, "b c *grid"], *, whiten: bool = False
 ) -> None:
-    """Turn and scale the latents of an AutoencoderKL: decorrelated, zero mean, unit spread.
+    """Turn and scale the latents of an autoencoder: decorrelated, zero mean, unit spread.
 
     Args:
-        module: The autoencoder; what it decodes stays the same.
-        pixels: Pictures to measure latents on.
+        module: The autoencoder, an AutoencoderKL or one for other data with the same two
+            convolutions of one cell; what it decodes stays the same.
+        data: Pictures or other data to measure latents on.
         whiten: Give every channel unit spread, rather than all of them together.
     """
     autoencoder = cast(Any, module)  # which layers and results it has, torch does not know
-    latents = torch.cat([autoencoder.encode(part).latent_dist.mean for part in pixels.split(16)])
+    latents = torch.cat([autoencoder.encode(part).latent_dist.mean for part in data.split(16)])
     channels = latents.shape[1]
     flat = latents.transpose(0, 1).flatten(1).double()
     mean = flat.mean(1)
@@ -170,17 +171,19 @@ def fold_main_axes(
     scales = (variances if whiten else variances.mean().expand(channels)).sqrt()
     turn = axes.T / scales[:, None]
     encode, decode = autoencoder.quant_conv, autoencoder.post_quant_conv
-    weight, bias = encode.weight[:channels, :, 0, 0].double(), encode.bias[:channels].double()
-    encode.weight[:channels, :, 0, 0] = (turn @ weight).float()
+    rows = encode.weight[:channels].flatten(1)  # a view, as the kernel is of one cell
+    weight, bias = rows.double(), encode.bias[:channels].double()
+    rows.copy_(turn @ weight)
     encode.bias[:channels] = (turn @ (bias - mean)).float()
     encode.weight[channels:] = 0.0
     encode.bias[channels:] = QUIET
-    back = decode.weight[:, :, 0, 0].double()
+    rows = decode.weight.flatten(1)
+    back = rows.double()
     decode.bias += (back @ mean).float()
-    decode.weight[:, :, 0, 0] = (back @ (axes * scales)).float()
+    rows.copy_(back @ (axes * scales))
 
 
-def _spread_error(latents: Tensor) -> Tensor:
+def spread_error(latents: Float[Tensor, "b c *grid"]) -> Float[Tensor, ""]:
     """Distance of the channels from zero mean, unit spread and no correlation.
 
     Without the correlation, channels copy each other and one of four ends up empty.

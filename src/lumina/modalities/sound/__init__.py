@@ -1,0 +1,1 @@
+"""Sound: waveforms, their mel spectrograms, and the latents of these."""

@@ -1,0 +1,151 @@
+"""Files of sound: WAV and FLAC with the request that made them stored inside."""
+
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from lumina.errors import LuminaError, UnknownNameError
+from lumina.media import refuse_existing
+from lumina.modalities.sound.mel import SAMPLE_RATE
+
+FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+"""Formats of sound by the endings of their names."""
+
+LONGEST_SECONDS = 600.0
+"""Longer sounds are refused, since they would fill the memory."""
+
+COMMENT = "lumina:"
+"""How the comment of a file begins that holds the record."""
+
+
+def write_sound(
+    path: Path,
+    waveform: Float[np.ndarray, " samples"],
+    record: dict[str, Any],
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    force: bool = False,
+) -> None:
+    """Write a sound of 16 bits so that its name appears only when the file is complete.
+
+    Args:
+        path: A file in a folder that exists; its ending says the format.
+        waveform: Samples in [-1, 1]; those beyond are cut.
+        record: How it was made; anything that JSON can hold.
+        sample_rate: Samples in a second.
+        force: Replace a file of that name.
+
+    Raises:
+        LuminaError: If the format is unknown, the file exists and is not to be replaced, or cannot
+            be written, or soundfile is not installed.
+    """
+    soundfile = _library()
+    if path.suffix.lower() not in FORMATS:
+        raise UnknownNameError.among(FORMATS, path.suffix, kind="format of sound")
+    if not force:
+        refuse_existing(path)
+    buffer = io.BytesIO()
+    buffer.name = f"sound{path.suffix.lower()}"
+    # ASCII, since comments of WAV files have no encoding.
+    comment = f"{COMMENT}{json.dumps(record)}"
+    format = FORMATS[path.suffix.lower()]
+    with soundfile.SoundFile(buffer, "w", sample_rate, 1, "PCM_16", format=format) as file:
+        file.comment = comment
+        file.write(np.clip(waveform, -1, 1))
+    _replace(path, buffer.getvalue())
+
+
+def read_sound(path: Path) -> Float[np.ndarray, " samples"]:
+    """Waveform of a file in [-1, 1] at 16 kHz; channels are mixed, other rates are changed.
+
+    Raises:
+        LuminaError: If there is no such file, it is no sound, is empty or too long, or soundfile
+            is not installed.
+    """
+    soundfile = _library()
+    try:
+        with soundfile.SoundFile(path) as file:
+            seconds = file.frames / file.samplerate
+            if not 0 < seconds <= LONGEST_SECONDS:
+                raise LuminaError(
+                    f"{path} is {seconds:.0f} seconds long",
+                    hint=f"allowed: above 0, up to {LONGEST_SECONDS:.0f} seconds",
+                )
+            channels = file.read(dtype="float32", always_2d=True)
+            rate = file.samplerate
+    except soundfile.LibsndfileError as error:
+        raise _unreadable(path) from error
+    return resample(channels.mean(1), rate)
+
+
+def read_sound_record(path: Path) -> dict[str, Any]:
+    """How a sound was made, out of its file.
+
+    Raises:
+        LuminaError: If there is no such file, or it was not made by lumina.
+    """
+    soundfile = _library()
+    try:
+        with soundfile.SoundFile(path) as file:
+            comment = file.comment
+    except soundfile.LibsndfileError as error:
+        raise _unreadable(path) from error
+    if not comment.startswith(COMMENT):
+        raise LuminaError(
+            f"{path} does not say how it was made",
+            hint="sounds that lumina wrote do, unless another program saved them again",
+        )
+    try:
+        return json.loads(comment.removeprefix(COMMENT))
+    except ValueError as error:
+        raise LuminaError(f"what {path} says is damaged") from error
+
+
+def resample(waveform: Float[np.ndarray, " samples"], rate: int) -> Float[np.ndarray, " resampled"]:
+    """A waveform of another rate at 16 kHz, keeping all frequencies that both can hold."""
+    if rate == SAMPLE_RATE:
+        return waveform
+    samples = math.ceil(len(waveform) * SAMPLE_RATE / rate)
+    # Both lengths stand for exactly the same time.
+    padded = round(samples * rate / SAMPLE_RATE)
+    spectrum = np.fft.rfft(waveform, padded)
+    kept = np.zeros(samples // 2 + 1, spectrum.dtype)
+    common = min(len(kept), len(spectrum))
+    kept[:common] = spectrum[:common]
+    return (np.fft.irfft(kept, samples) * (samples / padded)).astype(np.float32)
+
+
+def _library() -> Any:
+    try:
+        import soundfile
+    except ImportError as error:
+        raise LuminaError(
+            "files of sound need the package 'soundfile', which is not installed",
+            hint="pip install 'lumina-t2x[sound]'",
+        ) from error
+    return soundfile
+
+
+def _replace(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f".lumina-{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError as error:
+        raise LuminaError(
+            f"cannot write {path}: {error.strerror}", hint="choose another place with -o"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _unreadable(path: Path) -> LuminaError:
+    if not path.exists():
+        return LuminaError(f"there is no file {path}", hint="give a WAV or FLAC file")
+    return LuminaError(f"{path} is not a sound", hint="give a WAV or FLAC file")

@@ -1,0 +1,126 @@
+"""What is heard in music: when notes begin, how high they are, in which key and how fast."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from lumina.worlds.hearing import HOP, loudness
+from lumina.worlds.music import MODES
+
+SAMPLE_RATE = 16_000
+FRAMES = SAMPLE_RATE / HOP  # in a second
+
+LOWEST, HIGHEST = 50.0, 86.0
+"""MIDI pitches between which notes are looked for."""
+
+SHORTEST_BEAT = 0.24
+"""Seconds below which two beginnings are one."""
+
+
+class Heard(NamedTuple):
+    """Notes or chords in the order in which they begin.
+
+    Args:
+        starts: Seconds.
+        pitches: MIDI pitch of the clearest note of each, in tenths of a semitone.
+        chroma: How strong each of the twelve pitch classes is in each, from C.
+    """
+
+    starts: Float[np.ndarray, " notes"]
+    pitches: Float[np.ndarray, " notes"]
+    chroma: Float[np.ndarray, "notes 12"]
+
+
+def hear(waveform: Float[np.ndarray, " samples"]) -> Heard:
+    """Notes of a waveform at 16 kHz; there may be none."""
+    starts = find_starts(waveform)
+    if len(starts) == 0:
+        return Heard(np.zeros(0), np.zeros(0), np.zeros((0, 12)))
+    ends = [*starts[1:], len(waveform) / SAMPLE_RATE]
+    salience = [
+        _salience(_part(waveform, start, end)) for start, end in zip(starts, ends, strict=True)
+    ]
+    strengths = np.stack(salience)
+    return Heard(starts, _GRID[strengths.argmax(1)], _fold(strengths))
+
+
+def find_starts(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " notes"]:
+    """Seconds at which many bands become louder at once."""
+    bands = np.maximum(loudness(waveform), -50.0)
+    before = np.concatenate([bands[:1].repeat(3, 0) * 0 - 50.0, bands])[:-3]
+    rise = np.maximum(bands - before, 0).mean(1)
+    reach = round(SHORTEST_BEAT / 2 * FRAMES)
+    padded = np.pad(rise, reach)
+    highest = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).max(1)
+    threshold = max(0.3 * np.sort(rise)[-3:].mean(), 1.0)
+    peaks = np.flatnonzero((rise == highest) & (rise > threshold))
+    kept = [peak for i, peak in enumerate(peaks) if i == 0 or peak - peaks[i - 1] > 1]
+    return np.array(kept, dtype=float) / FRAMES
+
+
+def tempo_of(starts: Float[np.ndarray, " notes"]) -> float:
+    """Beats in a minute of notes on every beat, of which some may be missed; 0 for one note."""
+    if len(starts) < 2:
+        return 0.0
+    beat = float(np.median(np.diff(starts)))
+    for _ in range(2):
+        numbers = np.round((starts - starts[0]) / beat)
+        if numbers[-1] < 1:
+            return 0.0
+        beat = float(np.polyfit(numbers, starts, 1)[0])
+    return 60 / beat if beat > 0 else 0.0
+
+
+def key_of(heard: Heard, *, is_chords: bool) -> tuple[int, str]:
+    """First pitch class and mode of a piece that begins on the first pitch of its scale.
+
+    Args:
+        heard: At least one note.
+        is_chords: Whether it begins with the chord of the key, instead of a note.
+    """
+    keys = [(first, mode) for first in range(12) for mode in MODES]
+    if not is_chords:
+        keys = [key for key in keys if key[0] == round(heard.pitches[0]) % 12]
+        counts = np.bincount(np.round(heard.pitches).astype(int) % 12, minlength=12)
+        return max(keys, key=lambda key: _inside(counts, key))
+    chord = heard.chroma[0]
+    return max(keys, key=lambda key: chord[_chord(key)].sum() + 1e-3 * _inside(chord, key))
+
+
+def _inside(counts: np.ndarray, key: tuple[int, str]) -> float:
+    return float(counts[[(key[0] + step) % 12 for step in MODES[key[1]]]].sum())
+
+
+def _chord(key: tuple[int, str]) -> list[int]:
+    return [(key[0] + MODES[key[1]][degree]) % 12 for degree in (0, 2, 4)]
+
+
+_GRID = np.arange(LOWEST, HIGHEST + 0.05, 0.1)
+_FFT = 16_384
+_PARTIALS = np.arange(1, 7)
+_FADING = 0.8
+
+
+def _part(
+    waveform: Float[np.ndarray, " samples"], start: float, end: float
+) -> Float[np.ndarray, " part"]:
+    """A note without its attack, which has no pitch, and without the next one."""
+    begin = round((start + 0.03) * SAMPLE_RATE)
+    finish = round(min(end - 0.02, start + 0.45) * SAMPLE_RATE)
+    return waveform[begin : max(finish, begin + 1024)]
+
+
+def _salience(part: Float[np.ndarray, " part"]) -> Float[np.ndarray, " pitches"]:
+    """How much of a sound lies at the partials of each pitch."""
+    spectrum = np.sqrt(np.abs(np.fft.rfft(part * np.hanning(len(part)), _FFT)))
+    hertz = 440 * 2 ** ((_GRID - 69) / 12)
+    places = hertz[:, None] * _PARTIALS * _FFT / SAMPLE_RATE
+    at = np.interp(places, np.arange(len(spectrum)), spectrum, right=0.0)
+    return at @ _FADING ** (_PARTIALS - 1) / max(float(spectrum.max()), 1e-9)
+
+
+def _fold(salience: Float[np.ndarray, "notes pitches"]) -> Float[np.ndarray, "notes 12"]:
+    """The strongest of each class of pitch, in all octaves."""
+    classes = np.round(_GRID).astype(int) % 12
+    return np.stack([salience[:, classes == one].max(1) for one in range(12)], 1)

@@ -1,0 +1,89 @@
+"""The judge of generated music: instrument, pitch, tempo and key, from the waveform alone."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from lumina.worlds.music import INSTRUMENTS, Tune, compose, draw_tune, render_tune
+from lumina.worlds.music_hearing import Heard, hear, key_of, tempo_of
+from lumina.worlds.sound_judge import JUDGE_SEED, SoundJudge
+from lumina.worlds.sounds import SECONDS
+
+TEMPO_TOLERANCE = 0.08
+PITCH_TOLERANCE = 0.5  # semitones
+
+
+class TuneVerdict(NamedTuple):
+    """Which parts of a request a piece of music keeps.
+
+    Args:
+        instrument: Whether the nearest instrument is the one asked for.
+        pitch: Share of the notes within half a semitone of what was asked for, in any octave.
+        tempo: Whether it is within 8 %.
+        key: Whether the first pitch and the mode are those asked for.
+    """
+
+    instrument: bool
+    pitch: float
+    tempo: bool
+    key: bool
+
+
+def judge_tune(
+    waveform: Float[np.ndarray, " samples"], tune: Tune, *, instruments: SoundJudge
+) -> TuneVerdict:
+    """Judge a waveform at 16 kHz by the piece that was asked for."""
+    heard = hear(waveform)
+    instrument = instruments.judge(waveform).name == tune.instrument
+    if len(heard.starts) == 0:
+        return TuneVerdict(instrument, 0.0, tempo=False, key=False)
+    tempo = tempo_of(heard.starts)
+    return TuneVerdict(
+        instrument,
+        pitch_share(heard, tune),
+        tempo=abs(tempo / tune.tempo - 1) <= TEMPO_TOLERANCE,
+        key=key_of(heard, is_chords=tune.form == "chords") == (tune.key, tune.mode),
+    )
+
+
+def pitch_share(heard: Heard, tune: Tune) -> float:
+    """Share of notes that are where they should be.
+
+    The notes of a scale follow from the request; those of melodies and the clearest notes of
+    chords may be any of the key.
+    """
+    right = [
+        min(_distance(pitch, one) for one in allowed) <= PITCH_TOLERANCE
+        for pitch, allowed in zip(heard.pitches, _allowed(heard, tune), strict=True)
+    ]
+    return float(np.mean(right))
+
+
+def fit_instruments(clips: int = 40) -> SoundJudge:
+    """A judge of the instruments that play music.
+
+    Raises:
+        LuminaError: If fluidsynth or the soundfont is not installed.
+    """
+    examples = {}
+    for number, name in enumerate(INSTRUMENTS):
+        rng = np.random.default_rng((JUDGE_SEED, 9, number))
+        tunes = [replace(draw_tune(rng), instrument=name) for _ in range(clips)]
+        examples[name] = [render_tune(t, rng, seconds=float(rng.uniform(*SECONDS))) for t in tunes]
+    return SoundJudge.fit(examples)
+
+
+def _allowed(heard: Heard, tune: Tune) -> list[tuple[int, ...]]:
+    """Classes of pitch that each note may have."""
+    if not tune.form.endswith("scale"):
+        return [tune.scale] * len(heard.starts)
+    beats = np.round((heard.starts - heard.starts[0]) / tune.beat).astype(int)
+    asked = compose(tune, np.random.default_rng(0), beats=int(beats[-1]) + 1)
+    return [asked[beat] for beat in beats]
+
+
+def _distance(pitch: float, other: int) -> float:
+    """Semitones between two pitches, in any octave."""
+    return abs((pitch - other + 6) % 12 - 6)
