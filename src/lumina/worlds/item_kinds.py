@@ -66,10 +66,10 @@ def _mug(s: Shape) -> list[Part]:
     inner = radius - wall
     # The part of a ring that is outside of the wall, its hole along y.
     handle = ring(radius=1, tube=0.2, angle=np.pi)[..., [1, 2, 0]]
-    outside = [(0, 0), (radius, 0), (radius, high), (inner, high), (inner, 0.5)]
+    outside = [(0, 0), (radius, 0), (radius, high), (inner, high), (inner, 0.8)]
     return [
         (turned([(float(r), float(z)) for r, z in outside]), "main"),
-        (turned([(0, 0.5), (inner, 0.5)]), "dark"),
+        (turned([(0, 0.8), (inner, 0.8)]), "dark"),
         (moved(handle * [s["handle"], 0.5, 0.34], x=radius - wall / 2, z=0.5), "main"),
     ]
 
