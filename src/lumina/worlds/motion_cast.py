@@ -13,15 +13,15 @@ from lumina.worlds.motion import DIRECTIONS, FRAME_RATE, LONGEST, Clip
 # Speeds in the units of `Clip.speed`, and extents by direction or kind. A thing of the largest
 # extent at the highest speed is in view for `LONGEST` frames.
 SPEEDS = {
-    "move": (0.2, 0.26),
+    "move": (0.19, 0.24),
     "spin": (0.22, 0.34),
     "resize": (0.26, 0.31),
-    "fade": (0.75, 1.0),
+    "fade": (1.1, 1.3),
     "bounce": (0.46, 0.6),
     "still": (0.0, 0.0),
 }
 EXTENTS = {
-    "move": (0.44, 0.5),
+    "move": (0.42, 0.48),
     "spin": (0.6, 0.68),
     "larger": (0.28, 0.34),
     "smaller": (0.84, 0.9),
@@ -31,6 +31,7 @@ EXTENTS = {
 }
 FIRST_TURN = (0.3, 0.5)  # seconds after which a bounce goes back
 JITTER = 0.02  # of centers, in canvases
+MARGIN = 0.025  # canvases that a move leaves free along the border
 
 # A pixel is told from a background that is this far over RGB bytes, and a thing if most are.
 DISTINCT = 60.0
@@ -98,7 +99,8 @@ class Cast:
         extent = float(rng.uniform(*EXTENTS.get(direction or "", EXTENTS.get(kind, (0, 0)))))
         x, y = (0.5 + rng.uniform(-JITTER, JITTER, 2)).tolist()
         if kind == "move":
-            at = rng.uniform(extent / 2, 1 - extent / 2 - speed * (frames - 1) / FRAME_RATE)
+            edge = MARGIN + extent / 2
+            at = rng.uniform(edge, 1 - edge - speed * (frames - 1) / FRAME_RATE)
             starts = {"right": (at, y), "left": (1 - at, y), "down": (x, at), "up": (x, 1 - at)}
             x, y = starts[direction or ""]
         if kind == "bounce":

@@ -19,6 +19,9 @@ from lumina.worlds.motion import Clip
 # A frame whose farthest color is nearer to the background than this shows nothing. Noise of 12
 # levels, averaged over nine neighbors, reaches 15 in the farthest of ten thousand pixels.
 FAINTEST = 18.0
+# So does one whose farthest color is this much nearer than in the clearest frame: what is faint is
+# where an autoencoder leaves it.
+FAINT = 0.15
 # A pixel belongs to the thing if it differs from the background by this share of the largest
 # difference in its frame, so that a thing keeps its outline as it fades.
 SHARE = 0.3
@@ -127,17 +130,18 @@ def judge_clip(
 def track_thing(frames: UInt8[np.ndarray, "frames rows cols 3"]) -> Track:
     """Follow what is not background through frames."""
     shorter = min(frames.shape[1:3])
+    differences = [average_neighbors(frame) - border_color(frame) for frame in frames]
+    distances = [np.linalg.norm(difference, axis=-1) for difference in differences]
+    faintest = max(FAINTEST, FAINT * max(distance.max() for distance in distances))
     times, centers, sizes, contrasts, rings = [], [], [], [], []
-    for time, frame in enumerate(frames):
-        difference = average_neighbors(frame) - border_color(frame)
-        distance = np.linalg.norm(difference, axis=-1)
+    for time, (difference, distance) in enumerate(zip(differences, distances, strict=True)):
         contrast = float(distance.max())
-        if contrast < FAINTEST:
+        if contrast < faintest:
             continue
-        mask = drop_specks(distance > max(FAINTEST / 2, SHARE * contrast))
+        mask = drop_specks(distance > SHARE * contrast)
         center, radius = _middle(mask)
         times.append(float(time))
-        centers.append(center / frame.shape[1::-1])
+        centers.append(center / mask.shape[::-1])
         sizes.append(radius / shorter)
         contrasts.append(float(np.quantile(distance[mask], 0.75)))
         rings.append(_polar(difference / contrast, center, radius))
@@ -153,10 +157,11 @@ def tell_motion(track: Track) -> tuple[str, str | None]:
     axis = int(np.ptp(track.centers, axis=0).argmax())
     places = track.centers[:, axis]
     span = float(np.ptp(track.times))
-    growth = _slope(track.times, np.log(track.sizes)) * span
+    growth = _slope(track.times, np.log(track.sizes), track.opacities) * span
     fading = _slope(track.times, track.opacities) * span
+    middle = np.average(places, weights=track.opacities)
     amounts = {
-        "move": float(np.ptp(places)) / TRAVEL,
+        "move": float(np.ptp(track.opacities * (places - middle))) / TRAVEL,
         "resize": abs(growth) / GROWTH,
         "fade": abs(fading) / FADING,
         "spin": abs(track.turn) * span / TURN,
@@ -190,6 +195,8 @@ def find_jump(track: Track) -> float:
             np.diff(track.opacities) / FADING,
         ]
     )
+    # The outline of what is faint is uncertain.
+    changes[:, :3] *= np.minimum(track.opacities[1:], track.opacities[:-1])[:, None]
     steps = np.linalg.norm(changes, axis=1) / np.diff(track.times)
     largest = steps.max()
     others = (steps.sum() - largest) / (len(steps) - 1)
@@ -255,9 +262,13 @@ def _find_turn(times: list[float], rings: list[Float[np.ndarray, "angles feature
     return float(rates[best])
 
 
-def _slope(times: Float[np.ndarray, " seen"], values: Float[np.ndarray, " seen"]) -> float:
+def _slope(
+    times: Float[np.ndarray, " seen"],
+    values: Float[np.ndarray, " seen"],
+    weights: Float[np.ndarray, " seen"] | None = None,
+) -> float:
     """Change of values in a unit of time, by the line through them with the least squares."""
-    return float(np.polyfit(times, values, 1)[0])
+    return float(np.polyfit(times, values, 1, w=weights)[0])
 
 
 def _rise(places: Float[np.ndarray, " seen"]) -> float:
