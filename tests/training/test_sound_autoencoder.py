@@ -9,7 +9,7 @@ from lumina.modalities.sound.mel import waveform_to_mel
 from lumina.training.recipes import MelAutoencoderRecipe
 from lumina.training.trainer import train
 
-pytest.importorskip("fluidsynth")
+pytestmark = pytest.mark.usefixtures("soundfont")
 
 
 @pytest.fixture

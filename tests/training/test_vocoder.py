@@ -8,7 +8,7 @@ from lumina.training.sound_critic import SpectrumCritic, critic_loss, vocoder_lo
 from lumina.training.trainer import train
 from lumina.training.vocoder import spectrum_error
 
-pytest.importorskip("fluidsynth")
+pytestmark = pytest.mark.usefixtures("soundfont")
 
 
 @pytest.fixture

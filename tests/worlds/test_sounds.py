@@ -6,7 +6,7 @@ from lumina.worlds.sound_judge import SoundJudge
 from lumina.worlds.soundfont import DRUMS, SAMPLE_RATE, Note, play
 from lumina.worlds.sounds import KINDS, Brief, draw_brief, render, write
 
-pytest.importorskip("fluidsynth")
+pytestmark = pytest.mark.usefixtures("soundfont")
 
 
 DITHER = 4 / 32768  # fluidsynth adds noise of about one step of its 16 bits
