@@ -19,8 +19,14 @@ INDEX = "model_index.json"
 PARTS = ("transformer", "vae", "text_encoder")
 """Models that a pipeline may have."""
 
+DIFFERENCE = "difference.safetensors"
+"""File of a network that is stored as what makes it differ from that of another model."""
+
+PARTS_OF = "parts_of"
+"""What an index says of the model whose folders stand for those that are not there."""
+
 STEM_OF_DIFFUSERS = "diffusion_pytorch_model"
-STEMS = (STEM_OF_DIFFUSERS, "model", "pytorch_model")
+STEMS = (STEM_OF_DIFFUSERS, "model", "pytorch_model", DIFFERENCE.removesuffix(".safetensors"))
 """What files of weights are called by diffusers, by transformers, and by its older versions."""
 
 OPENED_BY_US = " (open it with lumina.load)"
@@ -62,18 +68,49 @@ def check_folder(folder: Path) -> None:
     index = read_index(folder)
     parts = PIPELINES[index["_class_name"]]
     for part in parts:
-        if not (folder / part).is_dir():
+        if not part_folder(folder, part).is_dir():
             raise LuminaError(f"{folder} has no folder {part}", hint=AGAIN)
     for part in parts:
+        own = part_folder(folder, part)
         if part not in PARTS:
-            _check_settings(folder / part)
+            _check_settings(own)
             continue
-        config = read_config(folder / part)
-        found = read_shapes(folder / part)
+        config = read_config(own)
+        if (own / DIFFERENCE).is_file():
+            read_header(own / DIFFERENCE)
+            continue
+        found = read_shapes(own)
         # Quantized tensors, and pickled ones, are for their own loaders to judge.
         if found and "quantization_config" not in config:
-            expected = expected_shapes(folder / part, index[part])
-            compare(folder / part, found, expected).refuse(str(folder / part), hint=AGAIN)
+            compare(own, found, expected_shapes(own, index[part])).refuse(str(own), hint=AGAIN)
+
+
+def part_folder(folder: Path, part: str) -> Path:
+    """The folder of a part of a checkpoint: its own, or that of the model whose parts it has."""
+    own = folder / part
+    return own if own.is_dir() or not _names_base(folder) else base_of(folder) / part
+
+
+def base_of(folder: Path) -> Path:
+    """The model whose parts a checkpoint has: beside it, or of those that ship.
+
+    Raises:
+        LuminaError: If it names none, or that is not there.
+    """
+    name = _names_base(folder)
+    for place in (folder.parent, Path(__file__).parents[1] / "weights"):
+        if name and (place / name / INDEX).is_file():
+            return place / name
+    raise LuminaError(
+        f"{folder} has parts of {name or 'no model'}, which is not there",
+        hint=f"put the folder {name} beside it" if name else AGAIN,
+    )
+
+
+def _names_base(folder: Path) -> str:
+    if not (folder / INDEX).is_file():
+        return ""
+    return str(read_json(folder / INDEX).get(PARTS_OF, ""))
 
 
 def _check_settings(folder: Path) -> None:
@@ -127,7 +164,7 @@ def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 def count_parameters(folder: Path) -> int:
     """How many numbers the weights of all parts of a checkpoint are."""
-    shapes = (shape for part in _parts(folder) for shape in read_shapes(folder / part).values())
+    shapes = (shape for own in _part_folders(folder) for shape in read_shapes(own).values())
     return sum(map(math.prod, shapes))
 
 
@@ -177,7 +214,7 @@ def variant_of(folder: Path) -> str | None:
     Raises:
         LuminaError: If a part has no weights, or parts are of different variants.
     """
-    found = {_find_head(folder / part, STEMS)[1] for part in _parts(folder)} - {None}
+    found = {_find_head(own, STEMS)[1] for own in _part_folders(folder)} - {None}
     if len(found) > 1:
         names = " and ".join(sorted(map(str, found)))
         raise LuminaError(f"{folder} holds parts of the variants {names}", hint="keep one of them")
@@ -190,8 +227,8 @@ def fingerprint(folder: Path) -> str:
     They depend on the size of each weight file and on samples along it, so that ten gigabytes
     take no longer than ten megabytes.
     """
-    files = [(part, file) for part in _parts(folder) for file in weight_files(folder / part)]
-    return fingerprint_of({f"{part}/{file.name}": file for part, file in files})
+    files = [(own, file) for own in _part_folders(folder) for file in weight_files(own)]
+    return fingerprint_of({f"{own.name}/{file.name}": file for own, file in files})
 
 
 def fingerprint_of(files: Mapping[str, Path]) -> str:
@@ -225,8 +262,10 @@ def _find_head(folder: Path, stems: Sequence[str]) -> tuple[Path, str | None]:
     raise LuminaError(f"{folder} has no weights", hint=AGAIN)
 
 
-def _parts(folder: Path) -> list[str]:
-    return [part for part in PARTS if (folder / part).is_dir()]
+def _part_folders(folder: Path) -> list[Path]:
+    """Folders of all models of a checkpoint, wherever they are."""
+    found = (part_folder(folder, part) for part in PARTS)
+    return [own for own in found if own.is_dir()]
 
 
 def _names_a_class(source: Any) -> bool:

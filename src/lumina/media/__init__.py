@@ -20,6 +20,7 @@ from lumina.media.pictures import (
     make_table,
     open_picture,
     put_side_by_side,
+    see_on_white,
     stack,
     write_png,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "refuse_existing",
     "refuse_missing_writer",
     "refuse_unwritable",
+    "see_on_white",
     "slug",
     "stack",
     "write_png",

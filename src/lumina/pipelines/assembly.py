@@ -1,6 +1,6 @@
 """A pipeline around a network that comes alone, as those of the original release do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,14 @@ from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
 from lumina.catalog import AUTOENCODERS, TEXT_ENCODERS, find_part
-from lumina.checkpoints.folder import read_index, variant_of
+from lumina.checkpoints.difference import load_difference
+from lumina.checkpoints.folder import (
+    DIFFERENCE,
+    PIPELINES,
+    part_folder,
+    read_index,
+    variant_of,
+)
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.pipelines.anagram import LuminaAnagramPipeline
 from lumina.pipelines.class_to_image import LuminaClassPipeline
@@ -119,8 +126,32 @@ def load_folder(folder: Path, *, dtype: torch.dtype, preset: str | None) -> Any:
             raise LuminaError(f"{owner} no preset", hint="leave it out")
         kind = OriginalLuminaPipeline
     return kind.from_pretrained(
-        folder, dtype=dtype, variant=variant_of(folder), local_files_only=True
+        folder,
+        dtype=dtype,
+        variant=variant_of(folder),
+        local_files_only=True,
+        **_shared_parts(folder, dtype),
     )
+
+
+def _shared_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Parts that a checkpoint has of another model, and a network that is told by a difference."""
+    index, parts = read_index(folder), {}
+    for part in PIPELINES[index["_class_name"]]:
+        own = part_folder(folder, part)
+        if (own / DIFFERENCE).is_file():
+            parts[part] = load_difference(own, dtype=dtype)
+        elif own.parent != folder:
+            parts[part] = _LOADERS[part](own, dtype)
+    return parts
+
+
+_LOADERS: dict[str, Callable[[Path, torch.dtype], Any]] = {
+    "vae": lambda folder, dtype: AutoencoderKL.from_pretrained(folder, torch_dtype=dtype),
+    "text_encoder": lambda folder, dtype: AutoModel.from_pretrained(folder, dtype=dtype),
+    "tokenizer": lambda folder, _: AutoTokenizer.from_pretrained(folder),
+}
+"""How parts are loaded that several models have in common."""
 
 
 def check_preset(preset: str | None) -> None:

@@ -11,6 +11,8 @@ import torch
 from peft import get_peft_model_state_dict
 from torch import nn
 
+from lumina.checkpoints.difference import difference_of, save_difference
+from lumina.checkpoints.folder import INDEX, PARTS_OF
 from lumina.pipelines.assembly import assemble, text_encoder_folder, vae_folder
 from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.training.recipes import MADE_BY, FlowRecipe
@@ -33,6 +35,9 @@ def make_pipeline(recipe: FlowRecipe, network: Any, size: Sequence[int]) -> Any:
 def export(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) -> None:
     """Write the adapters, or a checkpoint that `lumina.load` and diffusers read."""
     dtype = getattr(torch, recipe.save_dtype)
+    if recipe.parts_of:
+        _export_difference(recipe, network, folder, size)
+        return
     if recipe.lora_rank and not recipe.lora_merge:
         _export_adapters(network, folder, dtype)
         return
@@ -48,6 +53,18 @@ def export(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) 
     if recipe.text_encoder:
         _read_as_float32(folder / "text_encoder" / "config.json")
     _tell_origins(recipe, folder)
+
+
+def _export_difference(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) -> None:
+    """Write what makes the network differ from that of another model, whose parts it shares."""
+    pipeline = make_pipeline(recipe, network, size)
+    folder.mkdir(parents=True, exist_ok=True)
+    index = json.loads(pipeline.to_json_string())
+    (folder / INDEX).write_text(json.dumps(index | {PARTS_OF: recipe.parts_of}, indent=2) + "\n")
+    pipeline.scheduler.save_pretrained(folder / "scheduler")
+    difference = difference_of(network, scale=recipe.lora_scale)
+    dtype = getattr(torch, recipe.save_dtype)
+    save_difference(folder / "transformer", network, difference, dtype=dtype)
 
 
 def _export_adapters(network: Any, folder: Path, dtype: torch.dtype) -> None:

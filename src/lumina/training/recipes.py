@@ -208,7 +208,14 @@ class FlowRecipe(Recipe):
         ("to_q", "to_k", "to_v", "to_out.0", "linear_1", "linear_2", "linear_3"),
         "layers that get adapters, by the ends of their names",
     )
+    lora_whole: tuple[str, ...] = setting(
+        (), "layers that are trained whole beside the adapters, by the ends of their names"
+    )
     lora_merge: bool = setting(False, "write the whole network with the adapters in it")
+    parts_of: str = setting(
+        "",
+        "write a pipeline with the adapters, whose other parts are those of this model that ships",
+    )
     quantize: str = setting(
         "", "numbers of the weights that adapters are trained on", choices=("", "nf4", "int8")
     )
@@ -260,6 +267,10 @@ class FlowRecipe(Recipe):
         for name, value in needing.items():
             if value and not self.start_from:
                 raise LuminaError(f"{name} needs a network to start from", hint="set start_from")
+        if self.parts_of and (not self.lora_rank or self.lora_merge):
+            raise LuminaError(
+                "parts_of is for adapters that stay apart", hint="set lora_rank, or leave it out"
+            )
         if self.quantize and (not self.lora_rank or self.lora_merge):
             raise LuminaError(
                 "quantized weights are not trained, and nothing is merged into them",

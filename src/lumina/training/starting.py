@@ -150,7 +150,10 @@ def _adapt(network: FlowTransformer, recipe: FlowRecipe, *, is_shared: bool) -> 
         )
     )
     for name, weight in network.named_parameters():
-        if "lora_" in name:
+        layer = name.rpartition(".")[0]
+        if any(_ends_with(layer, end) for end in recipe.lora_whole):
+            weight.requires_grad_(True)
+        if weight.requires_grad:
             weight.data = weight.data.float()
 
 

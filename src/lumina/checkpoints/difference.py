@@ -1,0 +1,92 @@
+"""A network as what makes it differ from another one, in products of thin matrices.
+
+A model that was grown from lumina-mini and adapted ships so in a quarter of its size: matrices that
+adapters were trained on as their two factors, other trained weights whole, and the rest not at all.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lumina.backbones.growing import grow
+from lumina.backbones.next_dit import NextDiT
+from lumina.checkpoints.folder import DIFFERENCE, base_of, read_config
+from lumina.errors import LuminaError
+
+UP, DOWN = ".up", ".down"
+"""What stands behind the name of a weight for its factors: what is added is their product."""
+
+
+def difference_of(network: Any, *, scale: float) -> dict[str, Float[Tensor, "*shape"]]:
+    """Trained weights of a network with adapters, by the names that it has without them.
+
+    Args:
+        network: Of diffusers, with one adapter of peft.
+        scale: Factor on the product of the adapter's matrices.
+    """
+    found = {}
+    for name, weight in network.named_parameters():
+        if not weight.requires_grad:
+            continue
+        if ".lora_A." in name:
+            found[name.split(".lora_A.")[0] + f".weight{DOWN}"] = weight
+        elif ".lora_B." in name:
+            found[name.split(".lora_B.")[0] + f".weight{UP}"] = weight * scale
+        else:
+            found[name.replace(".base_layer", "")] = weight
+    return {name: weight.detach() for name, weight in found.items()}
+
+
+def save_difference(
+    folder: Path, network: Any, difference: Mapping[str, Tensor], *, dtype: torch.dtype
+) -> None:
+    """Write the part "transformer" of a pipeline: a configuration and a difference.
+
+    Args:
+        folder: Where the part goes.
+        network: Has the configuration.
+        difference: What `difference_of` gave.
+        dtype: Of the numbers in the file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(network.to_json_string())
+    tensors = {name: weight.to(dtype).contiguous().cpu() for name, weight in difference.items()}
+    save_file(tensors, folder / DIFFERENCE)
+
+
+def load_difference(folder: Path, *, dtype: torch.dtype) -> NextDiT:
+    """The network that a folder tells the difference of.
+
+    Args:
+        folder: The part "transformer" of a pipeline.
+        dtype: Of its weights.
+
+    Raises:
+        LuminaError: If the base is not there, or the file does not fit it.
+    """
+    origin = base_of(folder.parent) / "transformer"
+    base: Any = NextDiT.from_pretrained(origin, torch_dtype=torch.float32)
+    network: Any = grow(base, read_config(folder))
+    network.separate_queries()
+    weights = dict(network.named_parameters())
+    difference = load_file(folder / DIFFERENCE)
+    with torch.no_grad():
+        for name, change in difference.items():
+            own = weights.get(name.removesuffix(UP).removesuffix(DOWN))
+            if own is None:
+                raise LuminaError(
+                    f"{folder / DIFFERENCE} changes {name}, which {origin} does not have",
+                    hint="the base is another one than it was trained from; download both again",
+                )
+            if name.endswith(UP):
+                down = difference[name.removesuffix(UP) + DOWN]
+                own += change.float() @ down.float()
+            elif not name.endswith(DOWN):
+                own.copy_(change)
+    network.share_queries()
+    return network.to(dtype)
