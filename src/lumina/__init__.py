@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from lumina.pipelines.interpolate import LuminaInterpolationPipeline
     from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
     from lumina.pipelines.panorama import LuminaPanoramaPipeline
+    from lumina.pipelines.point_cloud import LuminaPointCloudPipeline
     from lumina.pipelines.recognition import LuminaRecognitionPipeline
     from lumina.pipelines.regions import Region, grid_regions
     from lumina.pipelines.rewrite import LuminaRewritePipeline
     from lumina.pipelines.style import LuminaStylePipeline
     from lumina.pipelines.text_to_image import LuminaPipeline
     from lumina.pipelines.upscale import LuminaUpscalePipeline
+    from lumina.pipelines.video import LuminaVideoPipeline
 
 __version__ = "0.1.0"
 
@@ -42,10 +44,12 @@ _HOMES = {
     "LuminaInterpolationPipeline": "lumina.pipelines.interpolate",
     "LuminaPanoramaPipeline": "lumina.pipelines.panorama",
     "LuminaPipeline": "lumina.pipelines.text_to_image",
+    "LuminaPointCloudPipeline": "lumina.pipelines.point_cloud",
     "LuminaRecognitionPipeline": "lumina.pipelines.recognition",
     "LuminaRewritePipeline": "lumina.pipelines.rewrite",
     "LuminaStylePipeline": "lumina.pipelines.style",
     "LuminaUpscalePipeline": "lumina.pipelines.upscale",
+    "LuminaVideoPipeline": "lumina.pipelines.video",
     "NextDiT": "lumina.backbones.next_dit",
     "NextDiTClassifier": "lumina.backbones.recognizer",
     "OriginalLuminaPipeline": "lumina.pipelines.original",
@@ -70,10 +74,12 @@ __all__ = [
     "LuminaInterpolationPipeline",
     "LuminaPanoramaPipeline",
     "LuminaPipeline",
+    "LuminaPointCloudPipeline",
     "LuminaRecognitionPipeline",
     "LuminaRewritePipeline",
     "LuminaStylePipeline",
     "LuminaUpscalePipeline",
+    "LuminaVideoPipeline",
     "NextDiT",
     "NextDiTClassifier",
     "OriginalLuminaPipeline",
