@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lumina.errors import LuminaError
     from lumina.flow.scheduler import FlowSolverScheduler
     from lumina.pipelines.anagram import LuminaAnagramPipeline
+    from lumina.pipelines.audio import LuminaAudioPipeline
     from lumina.pipelines.class_to_image import LuminaClassPipeline
     from lumina.pipelines.compose import LuminaComposePipeline
     from lumina.pipelines.image_to_image import LuminaImg2ImgPipeline
@@ -35,6 +36,7 @@ _HOMES = {
     "FlagDiT": "lumina.backbones.flag_dit",
     "FlowSolverScheduler": "lumina.flow.scheduler",
     "LuminaAnagramPipeline": "lumina.pipelines.anagram",
+    "LuminaAudioPipeline": "lumina.pipelines.audio",
     "LuminaClassPipeline": "lumina.pipelines.class_to_image",
     "LuminaComposePipeline": "lumina.pipelines.compose",
     "LuminaError": "lumina.errors",
@@ -65,6 +67,7 @@ __all__ = [
     "FlagDiT",
     "FlowSolverScheduler",
     "LuminaAnagramPipeline",
+    "LuminaAudioPipeline",
     "LuminaClassPipeline",
     "LuminaComposePipeline",
     "LuminaError",

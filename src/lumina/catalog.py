@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the models that ship with the package are."""
 
+SECONDS_OF_FRAME = 0.016
+"""Of the spectrogram of a sound."""
+
 MODALITY_OF = {
+    "LuminaAudioPipeline": "sound",
     "LuminaPointCloudPipeline": "points",
     "LuminaRecognitionPipeline": "labels",
     "LuminaVideoPipeline": "video",
@@ -248,6 +252,8 @@ def usual_settings(modality: str, index: Mapping[str, Any], folder: Path) -> dic
         return {"size": f"{width}x{height}", "frames": frames}
     if modality == "points":
         return {"points": int(index["usual_size"])}
+    if modality == "sound":
+        return {"seconds": int(index["usual_size"]) * SECONDS_OF_FRAME}
     return {}
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lumina.checkpoints.folder import count_parameters, read_config, read_setting_of
+from lumina.checkpoints.folder import count_parameters, part_folder, read_config
 from lumina.requests import read_size
 
 _USUAL_AUTOENCODER = 83_653_863
@@ -38,11 +38,11 @@ class Footprint:
     @classmethod
     def of_folder(cls, folder: Path) -> "Footprint":
         """Memory of a whole pipeline in diffusers' layout."""
-        if not (folder / "vae").is_dir():
-            return cls(parameters=count_parameters(folder), numbers_per_pixel=0)
-        channels = read_setting_of(folder / "vae", "block_out_channels")
-        # The last upsampling works on the channels of the block before it.
-        widest = channels[min(1, len(channels) - 1)]
+        vae = part_folder(folder, "vae")
+        channels = read_config(vae).get("block_out_channels") if vae.is_dir() else None
+        # The last upsampling works on the channels of the block before it. Sounds and points have
+        # none, and next to nothing is alive of them while they are decoded.
+        widest = channels[min(1, len(channels) - 1)] if channels else 0
         return cls(parameters=count_parameters(folder), numbers_per_pixel=_COPIES * widest)
 
     @classmethod

@@ -167,7 +167,13 @@ def _write_each(
         record = facts if is_one else facts | {"picture": number}
         if path.suffix.lower() == ".png":
             (image,) = pipeline.as_pictures([image])
-        write_result(path, image, record, force=job.force, **pipeline.file_facts)
+        if getattr(request, "spectrogram", False):
+            (picture,) = pipeline.as_pictures([image])
+            beside = path.with_suffix(".png")
+            write_png(beside, picture, record, force=job.force)
+            yield beside
+        facts_of_file = {} if path.suffix.lower() == ".png" else pipeline.file_facts
+        write_result(path, image, record, force=job.force, **facts_of_file)
         yield path
 
 

@@ -29,6 +29,7 @@ from lumina.requests import (
     TextRequest,
     TextToImage,
     TextToPoints,
+    TextToSound,
     TextToVideo,
     Tile,
     UpscaleImage,
@@ -363,8 +364,13 @@ def _mold(request: TextToPoints, pictures: Pictures) -> Call:
     return Call(None, {"prompt": request.prompt, "points": request.points})
 
 
+def _sound(request: TextToSound, pictures: Pictures) -> Call:
+    return Call(None, {"prompt": request.prompt, "seconds": request.seconds})
+
+
 _CALLS: dict[type[MediaRequest], Callable[[Any, Pictures], Call]] = {
     TextToPoints: _mold,
+    TextToSound: _sound,
     TextToVideo: _film,
 }
 """How media are made that are no pictures."""

@@ -98,6 +98,7 @@ class FlagDiT(FlowTransformer):
         has_line_token: Whether a token ends each row. Models of classes and sound have none.
         has_frame_token: Whether a token ends each frame of a video.
         rope_theta: How much slower the last pair of channels turns than the first.
+        out_channels: As in `NextDiT`.
 
     Raises:
         ValueError: If heads or channels cannot be divided as asked.
@@ -132,12 +133,13 @@ class FlagDiT(FlowTransformer):
         has_line_token: bool = True,
         has_frame_token: bool = False,
         rope_theta: float = 10000.0,
+        out_channels: int | None = None,
     ):
         super().__init__()
         kv_heads = num_kv_heads or num_attention_heads
         check_heads(hidden_size, heads=num_attention_heads, kv_heads=kv_heads)
         self.patch_size = patch_size
-        self.out_channels = in_channels * 2 if learn_sigma else in_channels
+        self.out_channels = out_channels or (in_channels * 2 if learn_sigma else in_channels)
         self.head_dim = hidden_size // num_attention_heads
         self.rope_theta = rope_theta
         self.gradient_checkpointing = False

@@ -16,7 +16,7 @@ from lumina.checkpoints.shapes import Differences, Shapes, listed
 from lumina.errors import LuminaError
 
 INDEX = "model_index.json"
-PARTS = ("transformer", "vae", "text_encoder")
+PARTS = ("transformer", "vae", "text_encoder", "vocoder")
 """Models that a pipeline may have."""
 
 DIFFERENCE = "difference.safetensors"
@@ -49,6 +49,7 @@ PIPELINES = {
     "LuminaUpscalePipeline": _OF_TEXT,
     "LuminaClassPipeline": ("transformer", "vae", "scheduler"),
     "LuminaVideoPipeline": _OF_TEXT,
+    "LuminaAudioPipeline": (*_OF_TEXT, "vocoder"),
     "LuminaPointCloudPipeline": ("transformer", "text_encoder", "scheduler", "tokenizer"),
     "LuminaRecognitionPipeline": ("transformer",),
 }
@@ -296,7 +297,7 @@ def _build(folder: Path, source: list[str]) -> Shapes:
     import torch
     import transformers
 
-    from lumina.checkpoints.kinds import KINDS
+    from lumina.checkpoints.kinds import KINDS, SOUND_PARTS
 
     library, name = source
     with torch.device("meta"):
@@ -304,7 +305,7 @@ def _build(folder: Path, source: list[str]) -> Shapes:
             config = transformers.AutoConfig.from_pretrained(folder)
             model = getattr(transformers, name)(config)
         else:
-            kind: Any = KINDS.get(name) or getattr(diffusers, name)
+            kind: Any = KINDS.get(name) or SOUND_PARTS.get(name) or getattr(diffusers, name)
             model = kind.from_config(read_config(folder))
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 

@@ -59,6 +59,8 @@ _FORMATS = {
     ".png": _Format("pictures", "write_png", "read_png_record"),
     ".mp4": _Format("video", "write_mp4", "read_mp4_record", "av", "video"),
     ".gif": _Format("video", "write_gif", "read_gif_record"),
+    ".wav": _Format("sound", "write_sound", "read_sound_record", "soundfile", "sound"),
+    ".flac": _Format("sound", "write_sound", "read_sound_record", "soundfile", "sound"),
     ".ply": _Format("ply", "write_ply", "read_ply_record"),
     ".html": _Format("point_viewer", "write_viewer", "read_viewer_record"),
 }

@@ -112,6 +112,7 @@ class Modality(Protocol):
 _MODULES: Mapping[str, str] = {
     "image": "lumina.modalities.image",
     "points": "lumina.modalities.points",
+    "sound": "lumina.modalities.sound.modality",
     "video": "lumina.modalities.video",
 }
 """Where each modality is, as `MODALITY`."""

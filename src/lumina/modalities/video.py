@@ -76,6 +76,7 @@ class VideoModality:
             "in_channels": 2 * channels + 1,
             "out_channels": channels,
             "rope_lent": LENT,
+            "has_frame_token": True,  # of a Flag-DiT
         }
 
     def grid(self, autoencoder: Path, size: Sequence[int]) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from lumina.checkpoints.folder import (
 )
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.pipelines.anagram import LuminaAnagramPipeline
+from lumina.pipelines.audio import LuminaAudioPipeline, load_vocoder
 from lumina.pipelines.class_to_image import LuminaClassPipeline
 from lumina.pipelines.compose import LuminaComposePipeline
 from lumina.pipelines.image_to_image import LuminaImg2ImgPipeline
@@ -54,13 +55,15 @@ KINDS: dict[str, type[DiffusionPipeline]] = {
     "LuminaImg2ImgPipeline": LuminaImg2ImgPipeline,
     "LuminaInpaintPipeline": LuminaInpaintPipeline,
     "LuminaRewritePipeline": LuminaRewritePipeline,
+    "LuminaAudioPipeline": LuminaAudioPipeline,
     "LuminaPointCloudPipeline": LuminaPointCloudPipeline,
     "LuminaVideoPipeline": LuminaVideoPipeline,
     "LuminaRecognitionPipeline": LuminaRecognitionPipeline,
 }
 """Our class for each that an index may name."""
 
-OF_MODALITIES: dict[str, type[LuminaVideoPipeline] | type[LuminaPointCloudPipeline]] = {
+OF_MODALITIES: dict[str, Any] = {
+    "sound": LuminaAudioPipeline,
     "points": LuminaPointCloudPipeline,
     "video": LuminaVideoPipeline,
 }
@@ -148,6 +151,7 @@ def _shared_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
 
 _LOADERS: dict[str, Callable[[Path, torch.dtype], Any]] = {
     "vae": lambda folder, dtype: AutoencoderKL.from_pretrained(folder, torch_dtype=dtype),
+    "vocoder": lambda folder, dtype: load_vocoder(folder, dtype=dtype),
     "text_encoder": lambda folder, dtype: AutoModel.from_pretrained(folder, dtype=dtype),
     "tokenizer": lambda folder, _: AutoTokenizer.from_pretrained(folder),
 }

@@ -17,7 +17,13 @@ from lumina.requests.drawing import (
 )
 from lumina.requests.editing import EditImage, InpaintImage, OutpaintImage, UpscaleImage, VaryImage
 from lumina.requests.fields import STRENGTH
-from lumina.requests.media import OF_MODALITIES, MediaRequest, TextToPoints, TextToVideo
+from lumina.requests.media import (
+    OF_MODALITIES,
+    MediaRequest,
+    TextToPoints,
+    TextToSound,
+    TextToVideo,
+)
 from lumina.requests.sampling import (
     ADAPTIVE,
     CONTEXT_DROPS,
@@ -80,6 +86,7 @@ __all__ = [
     "TextRequest",
     "TextToImage",
     "TextToPoints",
+    "TextToSound",
     "TextToVideo",
     "Tile",
     "UpscaleImage",

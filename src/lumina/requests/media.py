@@ -79,5 +79,21 @@ class TextToPoints(MediaRequest):
     )
 
 
-OF_MODALITIES: dict[str, type[MediaRequest]] = {"points": TextToPoints, "video": TextToVideo}
+@dataclass(frozen=True, kw_only=True)
+class TextToSound(MediaRequest):
+    """Make sounds from prompts, by models of sound."""
+
+    endings: ClassVar[tuple[str, ...]] = (".wav", ".flac", ".png")
+
+    seconds: float | None = setting(
+        None, "length of a sound (default: what suits the model)", above=0, le=60
+    )
+    spectrogram: bool = setting(False, "write a picture of the spectrogram beside the file")
+
+
+OF_MODALITIES: dict[str, type[MediaRequest]] = {
+    "points": TextToPoints,
+    "sound": TextToSound,
+    "video": TextToVideo,
+}
 """What models of each modality but pictures are asked by."""

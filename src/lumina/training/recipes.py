@@ -196,6 +196,9 @@ class FlowRecipe(Recipe):
     # Network
     start_from: str = setting("", "whose weights to start from: a folder or the name of a model")
     network: str = setting("", "a network of the family by its name, instead of the sizes below")
+    backbone: str = setting(
+        "next-dit", "which network of these sizes", choices=("next-dit", "flag-dit")
+    )
     width: int = setting(256, "width of the network", ge=8)
     depth: int = setting(8, "blocks", ge=1)
     heads: int = setting(8, "attention heads", ge=1)

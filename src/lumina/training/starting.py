@@ -1,10 +1,12 @@
 """The network of a run: new, taken from a checkpoint, or with adapters on it."""
 
+import inspect
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.growing import grow
 from lumina.backbones.named import build_backbone
 from lumina.backbones.next_dit import NextDiT
@@ -70,13 +72,16 @@ def _build(recipe: FlowRecipe) -> FlowTransformer:
         config["num_classes"] = recipe.classes
     if recipe.network:
         return build_backbone(recipe.network, **config)
-    return NextDiT(
+    kind = {"next-dit": NextDiT, "flag-dit": FlagDiT}[recipe.backbone]
+    known = inspect.signature(kind.__init__).parameters
+    return kind(
         hidden_size=recipe.width,
         num_layers=recipe.depth,
         num_attention_heads=recipe.heads,
         num_kv_heads=recipe.kv_heads,
         multiple_of=recipe.multiple_of,
-        **config,
+        # What the other network has is of no use to this one.
+        **{name: value for name, value in config.items() if name in known},
     )
 
 

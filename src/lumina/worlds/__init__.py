@@ -52,6 +52,7 @@ class World(Protocol):
 _MODULES: Mapping[str, str] = {
     "motion": "lumina.worlds.motion_world",
     "solids": "lumina.worlds.solid_world",
+    "sounds": "lumina.worlds.sound_world",
 }
 """Where each world is, as `WORLD`, a dataclass of settings."""
 

@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.media import refuse_existing
-from lumina.modalities.sound.mel import SAMPLE_RATE
+from lumina.media.files import write_whole
+
+SAMPLE_RATE = 16_000
+"""Samples in a second of the sounds of this library."""
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 """Formats of sound by the endings of their names."""
@@ -48,8 +49,6 @@ def write_sound(
     soundfile = _library()
     if path.suffix.lower() not in FORMATS:
         raise UnknownNameError.among(FORMATS, path.suffix, kind="format of sound")
-    if not force:
-        refuse_existing(path)
     buffer = io.BytesIO()
     buffer.name = f"sound{path.suffix.lower()}"
     # ASCII, since comments of WAV files have no encoding.
@@ -58,7 +57,7 @@ def write_sound(
     with soundfile.SoundFile(buffer, "w", sample_rate, 1, "PCM_16", format=format) as file:
         file.comment = comment
         file.write(np.clip(waveform, -1, 1))
-    _replace(path, buffer.getvalue())
+    write_whole(path, buffer.getbuffer(), force=force)
 
 
 def read_sound(path: Path) -> Float[np.ndarray, " samples"]:
@@ -130,19 +129,6 @@ def _library() -> Any:
             hint="pip install 'lumina-t2x[sound]'",
         ) from error
     return soundfile
-
-
-def _replace(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".lumina-{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        raise LuminaError(
-            f"cannot write {path}: {error.strerror}", hint="choose another place with -o"
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _unreadable(path: Path) -> LuminaError:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lumina.errors import LuminaError
-from lumina.modalities.sound.files import (
+from lumina.media.sound import (
     LONGEST_SECONDS,
     read_sound,
     read_sound_record,

@@ -1,0 +1,65 @@
+"""Sounds of a General MIDI soundfont, as a world to train models of sound on."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from lumina.worlds import sounds
+from lumina.worlds.soundfont import SAMPLE_RATE, find_soundfont, play
+
+VERSION = 1
+"""Changes when the same sound is played in another way."""
+
+HOP = 256
+"""Samples of a frame, in which sizes are counted."""
+
+SAYINGS = 4
+
+
+@dataclass(frozen=True)
+class Played:
+    """What sounds, and the seed of what that leaves open."""
+
+    brief: sounds.Brief
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundWorld:
+    """Instruments that play some notes, and effects."""
+
+    modality = "sound"
+    sizes = ((128,), (192,), (256,))
+
+    def check(self) -> None:
+        """Refuse if fluidsynth or the soundfont is missing."""
+        play([], HOP / SAMPLE_RATE)
+
+    def draw(self, rng: np.random.Generator) -> Played:
+        """Any sound that is not held out."""
+        return Played(sounds.draw_brief(rng), int(rng.integers(2**32)))
+
+    def make(self, brief: Played, size: tuple[int, ...]) -> Float[np.ndarray, " samples"]:
+        """The waveform of so many frames."""
+        rng = np.random.default_rng(brief.seed)
+        waveform = sounds.render(brief.brief, rng, seconds=size[0] * HOP / SAMPLE_RATE)
+        return waveform.astype(np.float32)
+
+    def captions(self, brief: Played) -> tuple[str, ...]:
+        """Some of the ways of English to tell it."""
+        rng = np.random.default_rng((brief.seed, VERSION))
+        told = [
+            sounds.write(brief.brief),
+            *(sounds.write(brief.brief, rng) for _ in range(SAYINGS)),
+        ]
+        return tuple(dict.fromkeys(told))
+
+    def digest(self) -> str:
+        """The version, and the soundfont."""
+        content = hashlib.sha256(find_soundfont().read_bytes()).hexdigest()[:16]
+        return f"sounds {VERSION} {content}"
+
+
+WORLD = SoundWorld
