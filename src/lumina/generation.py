@@ -17,7 +17,14 @@ from lumina.media import (
     write_result,
 )
 from lumina.planning import Job, stem_of
-from lumina.requests import OF_MODALITIES, SCHEDULER_SETTINGS, ImageRequest, TextRequest, read_size
+from lumina.requests import (
+    OF_MODALITIES,
+    SCHEDULER_SETTINGS,
+    ImageRequest,
+    MediaRequest,
+    TextRequest,
+    read_size,
+)
 from lumina.tasks import Call, sampling_of
 from lumina.varying import combine
 
@@ -80,7 +87,7 @@ class _Pipelines:
         pipeline.scheduler = choose_scheduler(self._usual_scheduler, chosen)
         if isinstance(request, TextRequest) and request.tiled:
             pipeline.enable_vae_tiling()
-        elif pipeline.components.get("vae") is not None:
+        elif not isinstance(request, MediaRequest):
             pipeline.disable_vae_tiling()
         return pipeline
 
