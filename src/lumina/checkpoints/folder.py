@@ -32,7 +32,7 @@ STEMS = (STEM_OF_DIFFUSERS, "model", "pytorch_model", DIFFERENCE.removesuffix(".
 OPENED_BY_US = " (open it with lumina.load)"
 """What stands behind a class name that diffusers lacks, since it shows the name in its error."""
 
-_OF_TEXT = (*PARTS, "scheduler", "tokenizer")
+_OF_TEXT = ("transformer", "vae", "text_encoder", "scheduler", "tokenizer")
 PIPELINES = {
     "LuminaPipeline": _OF_TEXT,
     "LuminaText2ImgPipeline": _OF_TEXT,
