@@ -167,7 +167,7 @@ def test_a_place_that_cannot_be_written_is_refused(settings, place):
 
 
 def test_only_png_files_are_written(settings):
-    assert "a.jpg is no PNG file" in refusal(["a cat"], settings, output=Path("a.jpg"))
+    assert "a.jpg does not end in .png" in refusal(["a cat"], settings, output=Path("a.jpg"))
 
 
 def test_several_pictures_do_not_fit_into_one_file(settings):

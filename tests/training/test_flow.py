@@ -349,3 +349,8 @@ def test_settings_that_do_not_go_together_are_refused_before_anything_loads(reci
     with pytest.raises(LuminaError) as caught:
         recipe(**settings)
     assert told in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_text_encoder_without_its_tokenizer_is_refused(recipe, tiny_folder):
+    with pytest.raises(LuminaError, match="has no tokenizer"):
+        start(recipe(text_encoder=str(tiny_folder / "text_encoder")))

@@ -85,12 +85,13 @@ def write_result(
     _find(path, "writer")(path, medium, record, force=force, **facts)
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: str | Path) -> dict[str, Any]:
     """How a medium was made, out of its file.
 
     Raises:
         LuminaError: If there is no such file, or it was not made by lumina.
     """
+    path = Path(path)
     known = path if path.suffix.lower() in _FORMATS else Path("any.png")
     refuse_missing_writer(known)
     return _find(known, "reader")(path)

@@ -62,6 +62,9 @@ KINDS: dict[str, type[DiffusionPipeline]] = {
 }
 """Our class for each that an index may name."""
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+"""Files of which each is the vocabulary of a tokenizer."""
+
 OF_MODALITIES: dict[str, Any] = {
     "sound": LuminaAudioPipeline,
     "points": LuminaPointCloudPipeline,
@@ -208,9 +211,16 @@ def tokenizer_folder(source: str | Path) -> Path:
     """Folder of the tokenizer of a text encoder.
 
     Raises:
-        LuminaError: If it is not on this machine.
+        LuminaError: If it is not on this machine, or the folder has none.
     """
-    return _within(_text_part(source), "tokenizer")
+    folder = _within(_text_part(source), "tokenizer")
+    # Transformers makes a tokenizer without any words of a folder that has none.
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise LuminaError(
+            f"{folder} has no tokenizer: none of {', '.join(TOKENIZERS)}",
+            hint="name the folder that holds the folders text_encoder and tokenizer",
+        )
+    return folder
 
 
 def _text_part(source: str | Path) -> Path:
@@ -262,7 +272,7 @@ def _load_text_encoder(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     width = backbone.config["cross_attention_dim"]
     name, folder = _find_text_encoder(source, backbone.config)
-    model_folder, words_folder = _within(folder, "text_encoder"), _within(folder, "tokenizer")
+    model_folder, words_folder = _within(folder, "text_encoder"), tokenizer_folder(name)
     encoder = _read(
         lambda: AutoModel.from_pretrained(model_folder, dtype=dtype), "text encoder", model_folder
     )
