@@ -193,7 +193,7 @@ def test_as_many_looks_as_there_are_things_keep_all_distances(drawn):
     looks = describe_looks(drawn, len(drawn))
     distances = torch.cdist(looks, looks)
     scale = expected.max() / distances.max()
-    torch.testing.assert_close(distances * scale, expected, rtol=1e-3, atol=2e-2)
+    torch.testing.assert_close(distances * scale, expected, rtol=1e-3, atol=4e-2)
 
 
 def test_looks_are_uncorrelated_of_zero_mean_and_together_of_unit_spread(drawn):

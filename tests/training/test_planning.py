@@ -41,7 +41,7 @@ def test_processes_that_share_tokens_each_keep_their_part_of_what_grows_with_tok
 
 
 def test_tokens_that_do_not_divide_are_refused(recipe):
-    with pytest.raises(LuminaError, match="the 64 tokens of 128x128 pixels do not divide among 3"):
+    with pytest.raises(LuminaError, match="the 64 tokens of 128x128 do not divide among 3"):
         memory(recipe(context_parallel=3))
 
 

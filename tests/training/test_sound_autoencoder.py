@@ -11,6 +11,8 @@ from lumina.training.trainer import train
 
 pytestmark = pytest.mark.usefixtures("soundfont")
 
+DITHER = 16 / 32768  # fluidsynth adds noise of about one step of its 16 bits, and peaks are raised
+
 
 @pytest.fixture
 def recipe(tmp_path):
@@ -28,12 +30,12 @@ def recipe(tmp_path):
     )
 
 
-@torch.no_grad()
 def test_a_run_writes_an_autoencoder_whose_latents_are_even(recipe):
     folder = train(recipe)
     model = MelAutoencoder.from_pretrained(folder)
     waveforms = recipe.make_objective().batch(5).samples
-    latents = model.encode(waveform_to_mel(waveforms)).latent_dist.mean
+    with torch.no_grad():
+        latents = model.encode(waveform_to_mel(waveforms)).latent_dist.mean
     assert latents.shape == (64, 4, 8)
     assert latents.square().mean().sqrt().item() == pytest.approx(1, abs=0.25)
     assert list(folder.parent.rglob("*.png"))
@@ -41,8 +43,9 @@ def test_a_run_writes_an_autoencoder_whose_latents_are_even(recipe):
 
 def test_the_same_number_gives_the_same_sounds(recipe):
     first, again = recipe.make_objective(), recipe.make_objective()
-    assert torch.equal(first.batch(3).samples, again.batch(3).samples)
-    assert not torch.equal(first.batch(3).samples, first.batch(4).samples)
+    one, same, other = first.batch(3).samples, again.batch(3).samples, first.batch(4).samples
+    torch.testing.assert_close(one, same, rtol=0, atol=DITHER)
+    assert (one - other).abs().max() > 10 * DITHER
 
 
 def test_steps_down_the_gradient_lower_the_loss(recipe):

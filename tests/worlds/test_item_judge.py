@@ -47,7 +47,7 @@ def test_views_in_another_order_overlap_less_and_disagree(showroom, kind):
     views = render_views(item, SIDE, AROUND)
     right, wrong = showroom.judge(item, views), showroom.judge(item, views[[0, 2, 3, 1]])
     assert wrong.overlap < right.overlap - 0.1
-    assert wrong.agreement < right.agreement - 0.1
+    assert wrong.agreement < right.agreement - 0.05
 
 
 def test_views_of_two_colors_are_not_of_one(showroom):
@@ -87,4 +87,4 @@ def test_outlines_of_any_size_are_compared_at_one():
     item = item_of("house")
     small, large = (outline_of(render_views(item, side, AROUND[:1])[0]) for side in (48, 144))
     assert small.shape == large.shape
-    assert (small != large).mean() < 0.02
+    assert (small != large).mean() < 0.03

@@ -176,13 +176,14 @@ def _with_trees(clouds: Sequence[Cloud]) -> list[tuple[Any, Cloud]]:
 
 def _tree(cloud: Cloud) -> Any:
     try:
-        from scipy import spatial  # cKDTree: KDTree costs more a call, and finds the same
+        import scipy.spatial
     except ImportError as error:
         raise LuminaError(
             "distances between clouds need the package 'scipy', which is not installed",
             hint="pip install 'lumina-t2x[points]'",
         ) from error
-    return spatial.cKDTree(cloud)
+    spatial: Any = scipy.spatial  # whose types do not know its own class
+    return spatial.cKDTree(cloud)  # KDTree costs more a call, and finds the same
 
 
 def _between(first: tuple[Any, Cloud], second: tuple[Any, Cloud]) -> float:

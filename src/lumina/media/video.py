@@ -46,6 +46,7 @@ def write_mp4(
         stream: Any = container.add_stream("libx264", rate=rate, options={"crf": "12"})
         stream.height, stream.width = clip.shape[1:3]
         stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1  # or the same clip may become another file
         for frame in clip:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

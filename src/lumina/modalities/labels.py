@@ -31,6 +31,6 @@ def rank(
     """The most probable classes of each picture, the first first."""
     shares, numbers = (part.tolist() for part in logits.float().softmax(-1).topk(top))
     return [
-        [Guess(labels[number], share) for number, share in zip(*row, strict=True)]
+        [Guess(labels[int(number)], share) for number, share in zip(*row, strict=True)]
         for row in zip(numbers, shares, strict=True)
     ]

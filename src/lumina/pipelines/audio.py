@@ -165,10 +165,10 @@ class LuminaAudioPipeline(MediaPipeline):
             generator=generator,
             latents=latents,
         )
-        made = self._hand_out(x, output_type, return_dict=True)
+        media: Any = self._hand_out(x, output_type, return_dict=False)[0]
         if output_type == "np" and seconds is not None:
-            made.media = [one[: math.ceil(seconds * SAMPLE_RATE)] for one in made.media]
-        return made if return_dict else (made.media,)
+            media = [one[: math.ceil(seconds * SAMPLE_RATE)] for one in media]
+        return MediaOutput(media=media) if return_dict else (media,)
 
     def _frames(self, seconds: float | None) -> int:
         if seconds is None:

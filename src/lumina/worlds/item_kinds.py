@@ -3,7 +3,7 @@
 Lengths are in any unit: `lumina.worlds.items` brings all items to one size. Front is toward -y.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -197,7 +197,7 @@ def _across(outline: list[tuple[float, float]], thickness: float, z: float) -> T
     return moved(stand(slab(outline, thickness=thickness)), y=thickness / 2, z=z)
 
 
-def _mirrored(outline: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _mirrored(outline: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
     """Corners across the x axis, in the other order, by which an outline is closed."""
     return [(x, -y) for x, y in reversed(outline) if y]
 
