@@ -21,7 +21,7 @@ demo: setup
 		-o demo/grid.png
 
 test: setup
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto $(ARGS)
 	JAXTYPING_DISABLE=1 $(BIN)/pytest -m "compile and not gpu" $(ARGS)
 
 check: setup
