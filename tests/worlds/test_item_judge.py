@@ -47,7 +47,7 @@ def test_views_in_another_order_overlap_less_and_disagree(showroom, kind):
     views = render_views(item, SIDE, AROUND)
     right, wrong = showroom.judge(item, views), showroom.judge(item, views[[0, 2, 3, 1]])
     assert wrong.overlap < right.overlap - 0.1
-    assert wrong.agreement < right.agreement - 0.1
+    assert wrong.agreement < right.agreement - 0.05
 
 
 def test_views_of_two_colors_are_not_of_one(showroom):

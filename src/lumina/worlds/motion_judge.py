@@ -59,7 +59,7 @@ class Track(NamedTuple):
         sizes: Root mean square radius, as a fraction of the frame's shorter side.
         opacities: Difference from the background, 1 where it is largest.
         turn: Angle clockwise between frames, in radians.
-        frames: Number of all frames.
+        clarity: For all frames, opacity; what is too faint to be followed has one as well.
     """
 
     times: Float[np.ndarray, " seen"]
@@ -67,7 +67,7 @@ class Track(NamedTuple):
     sizes: Float[np.ndarray, " seen"]
     opacities: Float[np.ndarray, " seen"]
     turn: float
-    frames: int
+    clarity: Float[np.ndarray, " frames"]
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,11 @@ def track_thing(frames: UInt8[np.ndarray, "frames rows cols 3"]) -> Track:
         rings.append(_polar(difference / contrast, center, radius))
     opacities = np.array(contrasts) / max(contrasts, default=1.0)
     centers = np.array(centers).reshape(-1, 2)
+    clarity = np.array([distance.max() for distance in distances])
+    clarity /= max(clarity.max(), FAINTEST)
+    clarity[np.array(times, int)] = opacities
     turn = _find_turn(times, rings)
-    return Track(np.array(times), centers, np.array(sizes), opacities, turn, len(frames))
+    return Track(np.array(times), centers, np.array(sizes), opacities, turn, clarity)
 
 
 def tell_motion(track: Track) -> tuple[str, str | None]:
@@ -189,9 +192,7 @@ def find_jump(track: Track) -> float:
 
     The mean, since half of the steps of a clip may be none at all: what has faded in stays.
     """
-    opacities = np.zeros(track.frames)
-    opacities[track.times.astype(int)] = track.opacities
-    steps = np.abs(np.diff(opacities)) / FADING
+    steps = np.abs(np.diff(track.clarity)) / FADING
     if len(steps) < 2:
         return 1.0
     changes = np.column_stack(
