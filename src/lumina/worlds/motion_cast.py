@@ -112,7 +112,7 @@ class Cast:
 
 
 def _pick(options: Sequence[T], rng: np.random.Generator) -> T:
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]
 
 
 def _backgrounds(drawing: UInt8[np.ndarray, "side side 4"]) -> list[str]:
