@@ -96,6 +96,13 @@ def test_what_leaps_once_and_stays_is_a_jump(patterns, lineup):
     assert not verdict.is_smooth
 
 
+def test_what_is_gone_at_once_is_a_jump(patterns, lineup):
+    clip = Clip("🍎", "fade", "out")
+    frames = paint_clip(Clip("🍎"), SIZE, 8, drawing_of=patterns.get)
+    frames[4:] = 255
+    assert not judge_clip(lineup, clip, frames).is_smooth
+
+
 def test_another_thing_is_not_found(patterns, lineup):
     frames = paint_clip(Clip("🍎"), SIZE, 2, drawing_of=patterns.get)
     verdict = judge_clip(lineup, Clip("🐱"), frames)

@@ -3,7 +3,7 @@
 Lengths are in any unit: `lumina.worlds.items` brings all items to one size. Front is toward -y.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -88,12 +88,13 @@ def _car(s: Shape) -> list[Part]:
         for x in (-0.6 * half, 0.6 * half)
         for y in (-width / 2, width / 2)
     ]
-    return [
+    parts = [
         (box((0, 0, low + high / 2), (2 * half, width, high)), "main"),
         (_across(cabin, 0.8 * width, low + high), "main"),
         (_across(window, 0.82 * width, low + high), "dark"),
         *wheels,
     ]
+    return _facing_front(parts)
 
 
 def _house(s: Shape) -> list[Part]:
@@ -163,15 +164,13 @@ def _airplane(s: Shape) -> list[Part]:
         (moved(slab([*tail, *_mirrored(tail)], thickness=0.06), z=0.02), "light"),
         (_across(fin, 0.07, 0.0), "main"),
     ]
-    # The nose is where x is least, and shall be at the front.
-    return [(surface[..., [1, 0, 2]], tone) for surface, tone in parts]
+    return _facing_front(parts)
 
 
 def _boat(s: Shape) -> list[Part]:
     half, mast, deep = s["length"] / 2, s["mast"], 0.32
-    deck = np.array([(-half, 0.0), (-0.4 * half, 0.36), (half, 0.3)])
-    outline = [*deck.tolist(), *_mirrored(deck.tolist()[1:])]
-    sides = slab([(float(x), float(y)) for x, y in outline], thickness=deep)
+    deck = [(-half, 0.0), (-0.4 * half, 0.36), (half, 0.3)]
+    sides = slab([*deck, *_mirrored(deck)], thickness=deep)
     hull = sides * np.where(sides[..., 2:] < deep / 2, [0.75, 0.6, 1.0], 1.0)
     sail = [(-0.05, 0.0), (0.85 * half, 0.0), (-0.05, 0.85 * mast)]
     jib = [(-0.85 * half, 0.0), (-0.15, 0.0), (-0.15, 0.7 * mast)]
@@ -181,7 +180,7 @@ def _boat(s: Shape) -> list[Part]:
         (_across(sail, 0.05, deep + 0.12), "light"),
         (_across(jib, 0.05, deep + 0.12), "main"),
     ]
-    return [(surface[..., [1, 0, 2]], tone) for surface, tone in parts]
+    return _facing_front(parts)
 
 
 def _legs(
@@ -197,7 +196,12 @@ def _across(outline: list[tuple[float, float]], thickness: float, z: float) -> T
     return moved(stand(slab(outline, thickness=thickness)), y=thickness / 2, z=z)
 
 
-def _mirrored(outline: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+def _facing_front(parts: list[Part]) -> list[Part]:
+    """The same with its end where x is least toward the front."""
+    return [(surface[..., [1, 0, 2]], tone) for surface, tone in parts]
+
+
+def _mirrored(outline: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Corners across the x axis, in the other order, by which an outline is closed."""
     return [(x, -y) for x, y in reversed(outline) if y]
 

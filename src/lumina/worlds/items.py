@@ -123,8 +123,9 @@ def render_views(
     cameras = [camera_axes(azimuth, elevation) for azimuth in azimuths]
     faces = _faces_seen(surface.triangles, cameras, side * _FINE)
     pictures = np.full((*faces.shape, 3), 255, np.float32)
-    for number, (seen, camera) in enumerate(zip(faces, cameras, strict=True)):
-        pictures[number][seen >= 0] = _shade(surface, camera[2])[seen[seen >= 0]]
+    for view, camera in enumerate(cameras):
+        seen = faces[view] >= 0
+        pictures[view, seen] = _shade(surface, camera[2])[faces[view][seen]]
     fine = pictures.reshape(len(cameras), side, _FINE, side, _FINE, 3)
     return fine.mean((2, 4)).round().astype(np.uint8)
 

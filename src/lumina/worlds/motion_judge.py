@@ -59,6 +59,7 @@ class Track(NamedTuple):
         sizes: Root mean square radius, as a fraction of the frame's shorter side.
         opacities: Difference from the background, 1 where it is largest.
         turn: Angle clockwise between frames, in radians.
+        clarity: For all frames, opacity; what is too faint to be followed has one as well.
     """
 
     times: Float[np.ndarray, " seen"]
@@ -66,6 +67,7 @@ class Track(NamedTuple):
     sizes: Float[np.ndarray, " seen"]
     opacities: Float[np.ndarray, " seen"]
     turn: float
+    clarity: Float[np.ndarray, " frames"]
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,11 @@ def track_thing(frames: UInt8[np.ndarray, "frames rows cols 3"]) -> Track:
         rings.append(_polar(difference / contrast, center, radius))
     opacities = np.array(contrasts) / max(contrasts, default=1.0)
     centers = np.array(centers).reshape(-1, 2)
-    return Track(np.array(times), centers, np.array(sizes), opacities, _find_turn(times, rings))
+    clarity = np.array([distance.max() for distance in distances])
+    clarity /= max(clarity.max(), FAINTEST)
+    clarity[np.array(times, int)] = opacities
+    turn = _find_turn(times, rings)
+    return Track(np.array(times), centers, np.array(sizes), opacities, turn, clarity)
 
 
 def tell_motion(track: Track) -> tuple[str, str | None]:
@@ -186,18 +192,17 @@ def find_jump(track: Track) -> float:
 
     The mean, since half of the steps of a clip may be none at all: what has faded in stays.
     """
-    if len(track.times) < 3:
+    steps = np.abs(np.diff(track.clarity)) / FADING
+    if len(steps) < 2:
         return 1.0
     changes = np.column_stack(
-        [
-            np.diff(track.centers, axis=0) / TRAVEL,
-            np.diff(np.log(track.sizes)) / GROWTH,
-            np.diff(track.opacities) / FADING,
-        ]
+        [np.diff(track.centers, axis=0) / TRAVEL, np.diff(np.log(track.sizes)) / GROWTH]
     )
     # The outline of what is faint is uncertain.
-    changes[:, :3] *= np.minimum(track.opacities[1:], track.opacities[:-1])[:, None]
-    steps = np.linalg.norm(changes, axis=1) / np.diff(track.times)
+    weights = np.minimum(track.opacities[1:], track.opacities[:-1])
+    moved = weights * np.linalg.norm(changes, axis=1) / np.diff(track.times)
+    before = track.times[:-1].astype(int)
+    steps[before] = np.hypot(steps[before], moved)
     largest = steps.max()
     others = (steps.sum() - largest) / (len(steps) - 1)
     return float((largest + QUIET) / (others + QUIET))
