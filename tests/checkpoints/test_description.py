@@ -42,7 +42,7 @@ def test_every_network_is_described_by_what_it_is(tmp_path, every_model):
             "Next-DiT of 5 classes, experts chosen by time and by space",
         ),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_family_is_told_in_words(tmp_path, make_model, settings, family):
     make_model(**settings).save_pretrained(tmp_path)

@@ -158,7 +158,7 @@ def replace_text(file, text):
         (write_json("model_index.json", vae=None), "names no vae"),
         (replace_text("model_index.json", "[]"), "not an object"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_every_kind_of_damage_is_one_line_and_a_hint(own_folder, damage, told):
     damage(own_folder)

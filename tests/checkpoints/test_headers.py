@@ -48,7 +48,7 @@ def write(file, header, data=b""):
         {"one": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}},
         {"one": {"dtype": "F32", "shape": ["two"], "data_offsets": [0, 8]}},
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_header_that_makes_no_sense_is_refused(tmp_path, header):
     write(tmp_path / "file.safetensors", header, bytes(8))

@@ -41,7 +41,7 @@ def run(model, config):
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [(NextDiT, {}), (FlagDiT, {}), (NextDiT, {"num_classes": 5, "moe_routing": "space"})],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 @pytest.mark.parametrize("naming", ["ours", "original"])
 def test_a_quantized_network_computes_nearly_the_same(

@@ -101,7 +101,9 @@ def as_latent_diffusion(weights):
 
 
 @pytest.mark.parametrize(
-    ("prefix", "rename"), [("vae.", dict), ("first_stage_model.", as_latent_diffusion)], ids=str
+    ("prefix", "rename"),
+    [("vae.", dict), ("first_stage_model.", as_latent_diffusion)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_vae_in_the_file_is_used(pipeline, tmp_path, tiny_folder, prefix, rename):
     with torch.no_grad():

@@ -33,7 +33,7 @@ from lumina.pipelines.text_to_image import LuminaPipeline
         {"sigmas": [1.0, 0.6, 0.3]},
         {"prompt": "A Photo of a CAT, 1024x768, (masterpiece:1.2) @ sunset"},
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_pictures_equal_those_of_diffusers(ours, theirs, draw, assert_same, arguments):
     assert_same(draw(ours, **arguments), draw(theirs, **arguments))

@@ -82,7 +82,7 @@ def recipe_file(tmp_path, monkeypatch):
         (["--gpus", "1"], 1, "add --ray N"),
         (["--ray", "0"], 2, "--ray 0 names no number of workers"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_workers_that_cannot_be_had_are_refused(recipe_file, tmp_path, capsys, flags, code, told):
     assert main(["train", recipe_file, *flags]) == code
