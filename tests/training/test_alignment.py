@@ -185,15 +185,19 @@ def drawn(font, patterns):
     return list(patterns)
 
 
+def distances_of(rows):
+    # By products of rows, the distance of a row to itself is not 0 in float32.
+    return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def test_as_many_looks_as_there_are_things_keep_all_distances(drawn):
     drawings = np.stack([reference(thing, LOOK_SIDE) for thing in drawn])
     outlines = drawings[..., 3:].astype(np.float32) / 255
     flat = np.concatenate([on_white(drawings), outlines], -1).reshape(len(drawn), -1)
-    expected = torch.cdist(*[torch.from_numpy(flat)] * 2)
-    looks = describe_looks(drawn, len(drawn))
-    distances = torch.cdist(looks, looks)
+    expected = distances_of(torch.from_numpy(flat))
+    distances = distances_of(describe_looks(drawn, len(drawn)))
     scale = expected.max() / distances.max()
-    torch.testing.assert_close(distances * scale, expected, rtol=1e-3, atol=4e-2)
+    torch.testing.assert_close(distances * scale, expected, rtol=1e-3, atol=2e-2)
 
 
 def test_looks_are_uncorrelated_of_zero_mean_and_together_of_unit_spread(drawn):

@@ -55,7 +55,7 @@ def test_opposite_level_views_have_mirrored_outlines(kind):
     assert (front != back[:, ::-1]).mean() < 0.01
 
 
-@pytest.mark.parametrize("kind", ["chair", "table", "house", "dog", "airplane", "boat"])
+@pytest.mark.parametrize("kind", ["chair", "table", "car", "house", "dog", "airplane", "boat"])
 def test_left_and_right_views_of_what_is_symmetric_mirror_each_other(kind):
     left, right = render_outlines(middle_of(kind), SIDE, np.array([-0.6, 0.6]))
     assert (left != right[:, ::-1]).mean() < 0.02

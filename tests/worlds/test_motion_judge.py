@@ -78,7 +78,7 @@ def test_frames_backward_show_the_opposite(patterns, cast, kind, direction):
     assert tell_motion(track_thing(backward)) == (kind, OPPOSITES.get(direction, direction))
 
 
-@pytest.mark.parametrize("kind", ["move", "resize"])
+@pytest.mark.parametrize("kind", ["move", "resize", "fade"])
 def test_missing_frames_are_a_jump(patterns, cast, lineup, kind):
     for clip in clips_of(cast, kind, 3):
         frames = paint_clip(clip, SIZE, 14, frame_rate=14, drawing_of=patterns.get)

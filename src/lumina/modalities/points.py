@@ -7,15 +7,14 @@ features do not depend on it.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from lumina.errors import LuminaError
 from lumina.media.point_pictures import draw_points
@@ -134,23 +133,6 @@ def features(
     return torch.cat([x.float(), *waves], dim=-1).to(x.dtype)
 
 
-def network_settings(*, width: int, depth: int, heads: int, text_width: int) -> dict[str, Any]:
-    """Settings of a `NextDiT` for point clouds: one token a point, and no rotary positions."""
-    return {
-        "sample_size": TRAINED_POINTS,
-        "patch_size": 1,
-        "in_channels": FEATURES,
-        "out_channels": 3,
-        "hidden_size": width,
-        "num_layers": depth,
-        "num_attention_heads": heads,
-        "multiple_of": 32,
-        "cross_attention_dim": text_width,
-        "learn_sigma": False,
-        "rope_axes": (0, 0, 0),
-    }
-
-
 class PointCodec:
     """Points and what a flow makes of them, which are the same but for their scale."""
 
@@ -218,38 +200,3 @@ class PointModality:
 
 
 MODALITY = PointModality()
-
-
-@dataclass
-class PointVelocity:
-    """The velocity of clouds toward prompts.
-
-    Args:
-        network: Made with `network_settings`.
-        text: Features of the prompt of each cloud.
-        mask: As in `NextDiT.forward`.
-        scaled: Whether features follow how dense the clouds are.
-        proportional: Whether scores of attention are scaled for the number of points, which keeps
-            attention to many points from becoming an average of all.
-    """
-
-    network: nn.Module
-    text: Float[Tensor, "b m e"]
-    mask: Shaped[Tensor, "b m"] | None = None
-    scaled: bool = True
-    proportional: bool = False
-
-    def __call__(self, x: Float[Tensor, "b 3 n"], t: Float[Tensor, "*b"]) -> Float[Tensor, "b 3 n"]:
-        """Return the velocity at a time, or at one for each cloud."""
-        times = t.expand(len(x))
-        base = {"base_sequence_length": TRAINED_POINTS} if self.proportional else None
-        return self.network(
-            hidden_states=features(x.mT, times, self._density(x)).mT,
-            timestep=times,
-            encoder_hidden_states=self.text,
-            encoder_mask=self.mask,
-            cross_attention_kwargs=base,
-        ).sample
-
-    def _density(self, x: Float[Tensor, "b 3 n"]) -> int:
-        return x.shape[-1] if self.scaled else TRAINED_POINTS

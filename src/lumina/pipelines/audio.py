@@ -24,7 +24,6 @@ from lumina.modalities.sound.modality import SoundCodec, latents_of
 from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.modalities.sound.vocoder import BigVGAN
 from lumina.pipelines.media import MediaOutput, MediaPipeline, Source
-from lumina.pipelines.sampling import Sampling
 
 LONGEST = 60.0
 """Seconds."""
@@ -149,14 +148,12 @@ class LuminaAudioPipeline(MediaPipeline):
             LuminaError: If the length is out of range.
         """
         frames = self._frames(seconds)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        prompts = [one for one in prompts for _ in range(num_sounds_per_prompt)]
-        settings = Sampling(
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
-            **{"guided_channels": None, **sampling},
-        )
+        sampling |= {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "negative_prompt": negative_prompt,
+        }
+        prompts, settings = self._ask(prompt, num_sounds_per_prompt, sampling)
         x = self._sample(
             prompts,
             (latents_of(frames, self.vae.config),),

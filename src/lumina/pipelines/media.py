@@ -119,6 +119,21 @@ class MediaPipeline(TextPipeline):
         """What latents look like."""
         return self.as_pictures(self.codec.decode(self.scaling.unscale(latents)))
 
+    @staticmethod
+    def _ask(
+        prompt: str | list[str], each: int, settings: dict[str, Any]
+    ) -> tuple[list[str], Sampling]:
+        """A prompt for each sample, and all settings of a call.
+
+        Args:
+            prompt: One or several.
+            each: Samples of each.
+            settings: Fields of `Sampling`. All channels are guided where they say nothing of it.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        repeated = [one for one in prompts for _ in range(each)]
+        return repeated, Sampling(**{"guided_channels": None, **settings})
+
     @torch.no_grad()
     def _sample(
         self,

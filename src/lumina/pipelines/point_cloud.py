@@ -18,7 +18,6 @@ from lumina.errors import LuminaError
 from lumina.modalities import Scaling
 from lumina.modalities.points import PointCodec, check_points, draw_noise
 from lumina.pipelines.media import MediaOutput, MediaPipeline, Source
-from lumina.pipelines.sampling import Sampling
 
 USUAL_POINTS = 2048
 
@@ -126,14 +125,12 @@ class LuminaPointCloudPipeline(MediaPipeline):
         """
         count = int(self.config["usual_size"]) if points is None else points
         check_points(count)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        prompts = [one for one in prompts for _ in range(num_clouds_per_prompt)]
-        settings = Sampling(
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
-            **{"guided_channels": None, **sampling},
-        )
+        sampling |= {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "negative_prompt": negative_prompt,
+        }
+        prompts, settings = self._ask(prompt, num_clouds_per_prompt, sampling)
         if latents is None:
             latents = _noise(len(prompts), count, generator)
         x = self._sample(

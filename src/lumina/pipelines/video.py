@@ -21,7 +21,6 @@ from lumina.modalities import Scaling
 from lumina.modalities.image import latent_factor, scaling_of
 from lumina.modalities.video import VideoCodec, tell_frames
 from lumina.pipelines.media import MediaOutput, MediaPipeline, Source
-from lumina.pipelines.sampling import Sampling
 from lumina.requests import read_axes
 from lumina.types import Velocity
 
@@ -150,14 +149,12 @@ class LuminaVideoPipeline(MediaPipeline):
             LuminaError: If a size, the number of frames or what they begin with is out of range.
         """
         size = self._size(width, height, frames)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        prompts = [one for one in prompts for _ in range(num_videos_per_prompt)]
-        settings = Sampling(
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
-            **{"guided_channels": None, **sampling},
-        )
+        sampling |= {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "negative_prompt": negative_prompt,
+        }
+        prompts, settings = self._ask(prompt, num_videos_per_prompt, sampling)
         factor = latent_factor(self.vae.config)
         grid = (size[2], size[1] // factor, size[0] // factor)
         known = self._encode_first(first_frames, size)

@@ -14,7 +14,7 @@ from lumina.checkpoints.folder import read_config
 from lumina.errors import LuminaError
 from lumina.modalities import Latents, Scaling
 from lumina.modalities.sound.autoencoder import MelAutoencoder
-from lumina.modalities.sound.mel import HOP, waveform_to_mel
+from lumina.modalities.sound.mel import waveform_to_mel
 from lumina.modalities.sound.spectrogram import draw_spectrogram
 
 
@@ -111,8 +111,3 @@ MODALITY = SoundModality()
 def latents_of(frames: int, config: Any) -> int:
     """Latents of a spectrogram, by the settings of an autoencoder; the last one is whole."""
     return -(-frames // 2 ** len(config["halved_levels"]))
-
-
-def samples_of(frames: int) -> int:
-    """Samples of a sound of so many frames."""
-    return frames * HOP
