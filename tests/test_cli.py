@@ -224,10 +224,15 @@ def test_ctrl_c_ends_with_its_own_code_and_no_file(command):
         os.kill(os.getpid(), signal.SIGINT)
 
     stop = threading.Event()
+    # A shell that runs tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt, daemon=True).start()
-    code, output, messages = command(
-        "generate", "a cat", "--steps", "1000", "--preview", "steps", "-o", "a.png"
-    )
+    try:
+        code, output, messages = command(
+            "generate", "a cat", "--steps", "1000", "--preview", "steps", "-o", "a.png"
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, output) == (130, "")
     assert messages.endswith("stopped\n")
     assert not Path("a.png").exists()
