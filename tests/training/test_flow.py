@@ -264,8 +264,17 @@ def test_a_network_that_reads_something_else_is_refused(recipe, tiny_folder):
         start(recipe(start_from=str(tiny_folder), text_encoder="", classes=12))
 
 
-def test_adapters_alone_are_trained_and_written(recipe, tiny_folder):
-    settings = recipe(start_from=str(tiny_folder), lora_rank=2, learning_rate=0.1)
+@pytest.mark.parametrize("quantize", ["", "int8"])
+def test_adapters_alone_are_trained_and_written(recipe, tiny_folder, quantize):
+    if quantize:
+        pytest.importorskip("torchao")
+    settings = recipe(
+        start_from=str(tiny_folder),
+        lora_rank=2,
+        learning_rate=0.1,
+        quantize=quantize,
+        precision="bf16" if quantize else "fp32",
+    )
     objective = start(settings)
     names = {n for n, w in objective.module.named_parameters() if w.requires_grad}
     assert names
@@ -340,6 +349,7 @@ def test_a_model_of_drawings_has_their_references(recipe, font, tmp_path):
         ({"classes": 3}, "give a text_encoder"),
         ({"lora_rank": 2}, "lora_rank needs a network"),
         ({"quantize": "nf4", "start_from": "x"}, "quantized weights are not trained"),
+        ({"quantize": "int8", "start_from": "x", "lora_rank": 2}, 'precision = "bf16"'),
         ({"heads": 5}, "heads must divide"),
         ({"width": 18}, "multiple of 4"),
         ({"data": ({**SHAPES, "start": 0.5, "until": 0.5},)}, "not before its until"),

@@ -1,12 +1,16 @@
+import shutil
+
 import pytest
 import torch
 
+from lumina.backbones.named import build_backbone
 from lumina.errors import LuminaError
 from lumina.training.data.dataset import Stages
 from lumina.training.flow import find_data, make_batches
 from lumina.training.planning import estimate_memory, plan
 from lumina.training.recipes import FlowRecipe
 from lumina.training.starting import make_network
+from lumina.training.trainer import train
 
 SHAPES = {"kind": "shapes", "pictures": 8, "side": 128}
 
@@ -58,3 +62,42 @@ def test_the_plan_tells_of_data_batches_memory_and_steps(recipe):
     for told in ("data:", "128x128", "first captions:", "M trained", "of activations", "steps: 6"):
         assert told in lines
     assert "memory of each of 2 processes" in lines
+
+
+def test_quantized_weights_take_less(recipe, tiny_folder):
+    settings = {"start_from": str(tiny_folder), "lora_rank": 2, "precision": "bf16"}
+    sizes = [memory(recipe(quantize=kind, **settings)).weights for kind in ("", "int8", "nf4")]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("quantize", ["", "nf4"])
+def test_adapters_of_the_2b_network_take_the_memory_that_the_plan_says(
+    recipe, tiny_folder, tmp_path, quantize
+):
+    if quantize:
+        pytest.importorskip("bitsandbytes")
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    shutil.rmtree(folder / "transformer")
+    network = build_backbone("next-dit-2b", cross_attention_dim=16).to(torch.bfloat16)
+    network.save_pretrained(folder / "transformer")
+    del network
+    settings = recipe(
+        data=({"kind": "shapes", "pictures": 4, "side": 1024},),
+        crops={"side": 1024},
+        start_from=str(folder),
+        lora_rank=16,
+        quantize=quantize,
+        precision="bf16",
+        checkpoint_activations=True,
+        batch_size=1,
+        steps=2,
+        device="cuda",
+    )
+    expected = memory(settings).total
+    torch.cuda.reset_peak_memory_stats()
+    train(settings)
+    found = torch.cuda.max_memory_allocated()
+    assert found < 24 * 2**30
+    assert found == pytest.approx(expected, rel=0.1)

@@ -279,6 +279,11 @@ class FlowRecipe(Recipe):
                 "quantized weights are not trained, and nothing is merged into them",
                 hint="set lora_rank, and lora_merge = false",
             )
+        if self.quantize and self.precision != "bf16":
+            raise LuminaError(
+                f"quantized weights are multiplied in bfloat16, and precision is {self.precision}",
+                hint='set precision = "bf16"',
+            )
         if not self.start_from and not self.network:
             self._check_heads()
 
