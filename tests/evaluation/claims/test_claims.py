@@ -1,11 +1,14 @@
 import json
+import shutil
 
 import pytest
 from PIL import Image
 
 from lumina import LuminaError
+from lumina.catalog import find
 from lumina.evaluation.claims import CLAIMS, reproduce
 from lumina.evaluation.claims.claim import Claim, Findings, Table, Threshold
+from lumina.evaluation.claims.page import write_page
 from lumina.evaluation.claims.plots import plot_lines, ticks_of
 
 
@@ -17,7 +20,7 @@ def count_up(lab):
     return Findings({"value": value}, ["It is three."], [table], [picture], {"seeds": "none"})
 
 
-def make_claim(run=count_up, **bounds):
+def make_claim(run=count_up, model="", **bounds):
     return Claim(
         name="three",
         title="Three, at least",
@@ -27,6 +30,7 @@ def make_claim(run=count_up, **bounds):
         thresholds=(Threshold("value", "the number", **bounds or {"least": 3}),),
         run=run,
         minutes=0,
+        model=model,
     )
 
 
@@ -86,6 +90,30 @@ def test_a_stopped_run_goes_on_where_it_was(reproduced):
         reproduced(make_claim(lambda lab: run(lab, stops=True)))
     reproduced(make_claim(lambda lab: run(lab, stops=False)))
     assert computed == ["first"]
+
+
+def test_pieces_of_other_weights_are_not_taken_up(reproduced, tmp_path, tiny_folder):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_folder, model)
+    claim = make_claim(model=str(model))
+    assert find(model).fingerprint() in reproduced(claim)[1]
+    file = next((model / "transformer").glob("*.safetensors"))
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(LuminaError, match="measured on other weights"):
+        reproduced(claim)
+
+
+def test_the_page_tells_if_other_weights_ship_now(reproduced, tmp_path, tiny_folder):
+    claim = make_claim(model=str(tiny_folder))
+    _, page = reproduced(claim)
+    assert "before those that ship now" not in page
+    file = tmp_path / "benchmarks/results/claims/three.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"weights": "0123456789ab"}))
+    write_page(tmp_path / "docs" / "claims.md", {claim.name: claim}, file.parent)
+    page = (tmp_path / "docs" / "claims.md").read_text()
+    assert "0123456789ab, before those that ship now" in page
 
 
 def test_aims_do_not_decide_but_are_told():

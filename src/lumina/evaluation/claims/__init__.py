@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import lumina
+from lumina.catalog import find
 from lumina.devices import report
-from lumina.errors import UnknownNameError
+from lumina.errors import LuminaError, UnknownNameError
 from lumina.evaluation.claims.claim import Claim, Lab, Train
 from lumina.evaluation.claims.context_drop import CONTEXT_DROP
 from lumina.evaluation.claims.extrapolation import EXTRAPOLATION
@@ -65,7 +66,8 @@ def reproduce(
 
     Raises:
         UnknownNameError: If there is no such claim.
-        LuminaError: If one needs a network that is not trained, and there is no `train`.
+        LuminaError: If one needs a network that is not trained, and there is no `train`; or if a
+            run was stopped that measured other weights.
     """
     known = CLAIMS if claims is None else claims
     for name in names or ():
@@ -96,6 +98,7 @@ def reproduce(
 def _measure(claim: Claim, lab: Lab) -> dict[str, Any]:
     began = time.monotonic()
     lab.folder.mkdir(parents=True, exist_ok=True)
+    weights = _weights(claim, lab.folder)
     clock = lab.folder / "seconds.json"
     before = json.loads(clock.read_text()) if clock.exists() else 0.0
 
@@ -117,4 +120,19 @@ def _measure(claim: Claim, lab: Lab) -> dict[str, Any]:
         "command": shlex.join(["lumina", "reproduce", "--claim", claim.name]),
         "date": datetime.now(UTC).date().isoformat(),
         "versions": {"lumina": lumina.__version__} | report(),
+        "weights": weights,
     }
+
+
+def _weights(claim: Claim, folder: Path) -> str:
+    """What tells the weights that a claim measures from others; all pieces are to be of these."""
+    if not claim.model:
+        return ""
+    weights, kept = find(claim.model).fingerprint(), folder / "weights.json"
+    if kept.exists() and json.loads(kept.read_text()) != weights:
+        raise LuminaError(
+            f"{folder} has pieces that were measured on other weights of {claim.model}",
+            hint="remove it to measure anew",
+        )
+    kept.write_text(json.dumps(weights))
+    return weights

@@ -155,6 +155,7 @@ class Claim:
         run: Measures it.
         minutes: What that takes on two cores, about.
         changes: What was changed once something had been measured, if anything was.
+        model: What it measures of those that ship, if it does.
     """
 
     name: str
@@ -166,6 +167,7 @@ class Claim:
     run: Callable[[Lab], Findings]
     minutes: float
     changes: str = ""
+    model: str = ""
 
     def verdict(self, values: dict[str, float]) -> str:
         """What the thresholds say."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.evaluation.claims.claim import Claim, Findings, Lab, Picture, Table, Threshold
-from lumina.evaluation.claims.mini import SIDE, Prompts, load_mini
+from lumina.evaluation.claims.mini import NAME, SIDE, Prompts, load_mini
 from lumina.evaluation.claims.plots import lay_out
 from lumina.evaluation.intervals import wilson
 from lumina.flow.solvers import SOLVERS, integrate
@@ -301,4 +301,5 @@ CONTEXT_DROP = Claim(
     ),
     run=_run,
     minutes=15,
+    model=NAME,
 )

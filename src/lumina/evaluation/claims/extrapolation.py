@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lumina.evaluation.claims.claim import Claim, Findings, Lab, Picture, Table, Threshold
 from lumina.evaluation.claims.components import Seen, look, split_parts
-from lumina.evaluation.claims.mini import SIDE, Mini, load_mini
+from lumina.evaluation.claims.mini import NAME, SIDE, Mini, load_mini
 from lumina.evaluation.claims.plots import lay_out
 from lumina.evaluation.claims.shapes import (
     BATCH,
@@ -295,6 +295,7 @@ EXTRAPOLATION = Claim(
     ),
     run=_run,
     minutes=45,
+    model=NAME,
     changes="Training was made longer after looking at pictures of the trained size. After two rows"
     " of no scaling and the start of linear at twice the size had been seen, pictures at twice the"
     " size became 12 a row instead of 24 and those of lumina-mini 12 instead of 24, to save time;"

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumina.evaluation.claims.claim import Claim, Findings, Lab, Table, Threshold
-from lumina.evaluation.claims.mini import GUIDANCE, load_mini
+from lumina.evaluation.claims.mini import GUIDANCE, NAME, load_mini
 from lumina.evaluation.claims.plots import plot_lines
 from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import uniform_times
@@ -202,4 +202,5 @@ FLOW_ERROR = Claim(
     ),
     run=_run,
     minutes=10,
+    model=NAME,
 )

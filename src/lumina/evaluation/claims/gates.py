@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lumina.evaluation.claims.claim import Claim, Findings, Lab, Picture, Table, Threshold
-from lumina.evaluation.claims.mini import load_mini
+from lumina.evaluation.claims.mini import NAME, load_mini
 from lumina.evaluation.claims.plots import lay_out, plot_lines
 from lumina.evaluation.intervals import wilson
 from lumina.flow.solvers import SOLVERS, integrate
@@ -186,4 +186,5 @@ GATES = Claim(
     ),
     run=_run,
     minutes=10,
+    model=NAME,
 )

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lumina.catalog import find
 from lumina.evaluation.claims.claim import Claim, Findings, Table, Threshold
 
 INTRODUCTION = """\
@@ -73,7 +74,7 @@ def _section(claim: Claim, result: dict[str, Any]) -> str:
         parts += [f"**{table.title}**", markdown(table)]
     for picture in findings.pictures:
         parts += [f"![{picture.caption}](images/claims/{picture.file})", f"*{picture.caption}*"]
-    return "\n\n".join([*parts, _how(result, findings)]) + "\n"
+    return "\n\n".join([*parts, _how(claim, result, findings)]) + "\n"
 
 
 def _decisive(thresholds: tuple[Threshold, ...], values: dict[str, float]) -> str:
@@ -89,14 +90,23 @@ def _decisive(thresholds: tuple[Threshold, ...], values: dict[str, float]) -> st
     return markdown(Table("", ["what decides", "bound, set beforehand", "found", "met"], rows))
 
 
-def _how(result: dict[str, Any], findings: Findings) -> str:
+def _how(claim: Claim, result: dict[str, Any], findings: Findings) -> str:
     settings = ", ".join(f"{name}: {value}" for name, value in findings.settings.items())
     versions = result["versions"]
     return (
         f"`{result['command']}`, {findings.seconds:.0f} s on {versions['cores']} cores, "
-        f"torch {versions['torch']}, {result['date']}. {settings}. "
+        f"torch {versions['torch']}, {result['date']}. {settings}. {_whose(claim, result)}"
         f"All figures: `benchmarks/results/claims/{result['claim']}.json`."
     )
+
+
+def _whose(claim: Claim, result: dict[str, Any]) -> str:
+    """Which weights were measured, and whether these still ship."""
+    if not claim.model:
+        return ""
+    is_current = find(claim.model).fingerprint() == result["weights"]
+    others = "" if is_current else ", before those that ship now"
+    return f"Weights of {claim.model}: {result['weights']}{others}. "
 
 
 def _anchor(title: str) -> str:
