@@ -4,31 +4,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lumina.backbones.flag_dit import FlagDiT
-    from lumina.backbones.named import build_backbone
-    from lumina.backbones.next_dit import NextDiT
-    from lumina.backbones.recognizer import NextDiTClassifier
-    from lumina.catalog import load
-    from lumina.checkpoints.backbone import load_backbone
-    from lumina.errors import LuminaError
-    from lumina.flow.scheduler import FlowSolverScheduler
-    from lumina.pipelines.anagram import LuminaAnagramPipeline
-    from lumina.pipelines.audio import LuminaAudioPipeline
-    from lumina.pipelines.class_to_image import LuminaClassPipeline
-    from lumina.pipelines.compose import LuminaComposePipeline
-    from lumina.pipelines.image_to_image import LuminaImg2ImgPipeline
-    from lumina.pipelines.inpaint import LuminaInpaintPipeline, extend_canvas
-    from lumina.pipelines.interpolate import LuminaInterpolationPipeline
-    from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
-    from lumina.pipelines.panorama import LuminaPanoramaPipeline
-    from lumina.pipelines.point_cloud import LuminaPointCloudPipeline
-    from lumina.pipelines.recognition import LuminaRecognitionPipeline
-    from lumina.pipelines.regions import Region, grid_regions
-    from lumina.pipelines.rewrite import LuminaRewritePipeline
-    from lumina.pipelines.style import LuminaStylePipeline
-    from lumina.pipelines.text_to_image import LuminaPipeline
-    from lumina.pipelines.upscale import LuminaUpscalePipeline
-    from lumina.pipelines.video import LuminaVideoPipeline
+    from lumina.backbones.flag_dit import FlagDiT as FlagDiT
+    from lumina.backbones.named import build_backbone as build_backbone
+    from lumina.backbones.next_dit import NextDiT as NextDiT
+    from lumina.backbones.recognizer import NextDiTClassifier as NextDiTClassifier
+    from lumina.catalog import load as load
+    from lumina.checkpoints.backbone import load_backbone as load_backbone
+    from lumina.errors import LuminaError as LuminaError
+    from lumina.flow.scheduler import FlowSolverScheduler as FlowSolverScheduler
+    from lumina.pipelines.anagram import LuminaAnagramPipeline as LuminaAnagramPipeline
+    from lumina.pipelines.audio import LuminaAudioPipeline as LuminaAudioPipeline
+    from lumina.pipelines.class_to_image import LuminaClassPipeline as LuminaClassPipeline
+    from lumina.pipelines.compose import LuminaComposePipeline as LuminaComposePipeline
+    from lumina.pipelines.image_to_image import LuminaImg2ImgPipeline as LuminaImg2ImgPipeline
+    from lumina.pipelines.inpaint import LuminaInpaintPipeline as LuminaInpaintPipeline
+    from lumina.pipelines.inpaint import extend_canvas as extend_canvas
+    from lumina.pipelines.interpolate import (
+        LuminaInterpolationPipeline as LuminaInterpolationPipeline,
+    )
+    from lumina.pipelines.original import LuminaFlagPipeline as LuminaFlagPipeline
+    from lumina.pipelines.original import OriginalLuminaPipeline as OriginalLuminaPipeline
+    from lumina.pipelines.panorama import LuminaPanoramaPipeline as LuminaPanoramaPipeline
+    from lumina.pipelines.point_cloud import LuminaPointCloudPipeline as LuminaPointCloudPipeline
+    from lumina.pipelines.recognition import LuminaRecognitionPipeline as LuminaRecognitionPipeline
+    from lumina.pipelines.regions import Region as Region
+    from lumina.pipelines.regions import grid_regions as grid_regions
+    from lumina.pipelines.rewrite import LuminaRewritePipeline as LuminaRewritePipeline
+    from lumina.pipelines.style import LuminaStylePipeline as LuminaStylePipeline
+    from lumina.pipelines.text_to_image import LuminaPipeline as LuminaPipeline
+    from lumina.pipelines.upscale import LuminaUpscalePipeline as LuminaUpscalePipeline
+    from lumina.pipelines.video import LuminaVideoPipeline as LuminaVideoPipeline
 
 __version__ = "0.1.0"
 
@@ -63,37 +68,7 @@ _HOMES = {
     "load_backbone": "lumina.checkpoints.backbone",
 }
 
-__all__ = [
-    "FlagDiT",
-    "FlowSolverScheduler",
-    "LuminaAnagramPipeline",
-    "LuminaAudioPipeline",
-    "LuminaClassPipeline",
-    "LuminaComposePipeline",
-    "LuminaError",
-    "LuminaFlagPipeline",
-    "LuminaImg2ImgPipeline",
-    "LuminaInpaintPipeline",
-    "LuminaInterpolationPipeline",
-    "LuminaPanoramaPipeline",
-    "LuminaPipeline",
-    "LuminaPointCloudPipeline",
-    "LuminaRecognitionPipeline",
-    "LuminaRewritePipeline",
-    "LuminaStylePipeline",
-    "LuminaUpscalePipeline",
-    "LuminaVideoPipeline",
-    "NextDiT",
-    "NextDiTClassifier",
-    "OriginalLuminaPipeline",
-    "Region",
-    "__version__",
-    "build_backbone",
-    "extend_canvas",
-    "grid_regions",
-    "load",
-    "load_backbone",
-]
+__all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from lumina.checkpoints.folder import (
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.footprint import Footprint
 from lumina.hub import fetch, find_in_cache, is_hub_id, tell_consent
-from lumina.requests import read_axes
+from lumina.requests import OF_MODALITIES, read_axes
 
 if TYPE_CHECKING:
     import torch
@@ -28,15 +28,8 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the models that ship with the package are."""
 
-SECONDS_OF_FRAME = 0.016
-"""Of the spectrogram of a sound."""
-
-MODALITY_OF = {
-    "LuminaAudioPipeline": "sound",
-    "LuminaPointCloudPipeline": "points",
-    "LuminaRecognitionPipeline": "labels",
-    "LuminaVideoPipeline": "video",
-}
+MODALITY_OF = {kind.pipeline: name for name, kind in OF_MODALITIES.items()}
+MODALITY_OF["LuminaRecognitionPipeline"] = "labels"
 """What pipelines make, where it is not pictures."""
 
 _GEMMA_2B, _LLAMA_2_7B = 2_506_172_416, 6_607_343_616
@@ -247,14 +240,7 @@ def usual_settings(modality: str, index: Mapping[str, Any], folder: Path) -> dic
     if modality == "labels":
         side = read_setting_of(folder / "transformer", "sample_size")
         return {"size": f"{side}x{side}"}
-    if modality == "video":
-        width, height, frames = read_axes(index["usual_size"])
-        return {"size": f"{width}x{height}", "frames": frames}
-    if modality == "points":
-        return {"points": int(index["usual_size"])}
-    if modality == "sound":
-        return {"seconds": int(index["usual_size"]) * SECONDS_OF_FRAME}
-    return {}
+    return OF_MODALITIES[modality].usual(read_axes(index["usual_size"]))
 
 
 def load(

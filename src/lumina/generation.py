@@ -18,7 +18,6 @@ from lumina.media import (
 )
 from lumina.planning import Job, stem_of
 from lumina.requests import (
-    OF_MODALITIES,
     SCHEDULER_SETTINGS,
     ImageRequest,
     MediaRequest,
@@ -205,8 +204,7 @@ def _facts(job: Job) -> dict[str, Any]:
 
 
 def _modality_of(request: ImageRequest) -> dict[str, str]:
-    names = [name for name, kind in OF_MODALITIES.items() if isinstance(request, kind)]
-    return {"modality": names[0]} if names else {}
+    return {"modality": request.modality} if isinstance(request, MediaRequest) else {}
 
 
 def _tabulate(job: Job, cells: "Sequence[Image]") -> "Image":

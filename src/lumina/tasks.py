@@ -28,9 +28,6 @@ from lumina.requests import (
     StyleSet,
     TextRequest,
     TextToImage,
-    TextToPoints,
-    TextToSound,
-    TextToVideo,
     Tile,
     UpscaleImage,
     VaryImage,
@@ -194,7 +191,7 @@ def call_of(request: ImageRequest, pictures: Pictures) -> Call:
     if isinstance(request, ClassToImage):
         return Call(None, {"class_labels": request.class_label} | _size(request))
     if isinstance(request, MediaRequest):
-        return _CALLS[type(request)](request, pictures)
+        return Call(None, {"prompt": request.prompt} | request.arguments(pictures))
     return task_of(request).call(request, pictures)
 
 
@@ -350,30 +347,6 @@ def _tile(request: Tile, pictures: Pictures) -> Call:
     arguments = {"prompt": request.prompt, "wraps": "both"}
     arguments |= _size(request) | _given(overlap=request.overlap)
     return Call("LuminaPanoramaPipeline", arguments)
-
-
-def _film(request: TextToVideo, pictures: Pictures) -> Call:
-    arguments = {"prompt": request.prompt, "frames": request.frames} | _size(request)
-    if request.first:
-        most = max(1, (request.frames or 2) // 2)
-        arguments["first_frames"] = pictures.read_frames(request.first, str(request.size), most)
-    return Call(None, arguments | _given(to_prompt=request.to_prompt))
-
-
-def _mold(request: TextToPoints, pictures: Pictures) -> Call:
-    return Call(None, {"prompt": request.prompt, "points": request.points})
-
-
-def _sound(request: TextToSound, pictures: Pictures) -> Call:
-    return Call(None, {"prompt": request.prompt, "seconds": request.seconds})
-
-
-_CALLS: dict[type[MediaRequest], Callable[[Any, Pictures], Call]] = {
-    TextToPoints: _mold,
-    TextToSound: _sound,
-    TextToVideo: _film,
-}
-"""How media are made that are no pictures."""
 
 
 def _remember_prompt(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

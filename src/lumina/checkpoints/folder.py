@@ -14,6 +14,7 @@ from typing import Any
 from lumina.checkpoints.headers import AGAIN, read_header, refuse_pointer
 from lumina.checkpoints.shapes import Differences, Shapes, listed
 from lumina.errors import LuminaError
+from lumina.requests import OF_MODALITIES, OF_TEXT
 
 INDEX = "model_index.json"
 PARTS = ("transformer", "vae", "text_encoder", "vocoder")
@@ -32,26 +33,23 @@ STEMS = (STEM_OF_DIFFUSERS, "model", "pytorch_model", DIFFERENCE.removesuffix(".
 OPENED_BY_US = " (open it with lumina.load)"
 """What stands behind a class name that diffusers lacks, since it shows the name in its error."""
 
-_OF_TEXT = ("transformer", "vae", "text_encoder", "scheduler", "tokenizer")
 PIPELINES = {
-    "LuminaPipeline": _OF_TEXT,
-    "LuminaText2ImgPipeline": _OF_TEXT,
-    "OriginalLuminaPipeline": _OF_TEXT,
-    "LuminaFlagPipeline": _OF_TEXT,
-    "LuminaAnagramPipeline": _OF_TEXT,
-    "LuminaComposePipeline": _OF_TEXT,
-    "LuminaImg2ImgPipeline": _OF_TEXT,
-    "LuminaInpaintPipeline": _OF_TEXT,
-    "LuminaInterpolationPipeline": _OF_TEXT,
-    "LuminaPanoramaPipeline": _OF_TEXT,
-    "LuminaRewritePipeline": _OF_TEXT,
-    "LuminaStylePipeline": _OF_TEXT,
-    "LuminaUpscalePipeline": _OF_TEXT,
+    "LuminaPipeline": OF_TEXT,
+    "LuminaText2ImgPipeline": OF_TEXT,
+    "OriginalLuminaPipeline": OF_TEXT,
+    "LuminaFlagPipeline": OF_TEXT,
+    "LuminaAnagramPipeline": OF_TEXT,
+    "LuminaComposePipeline": OF_TEXT,
+    "LuminaImg2ImgPipeline": OF_TEXT,
+    "LuminaInpaintPipeline": OF_TEXT,
+    "LuminaInterpolationPipeline": OF_TEXT,
+    "LuminaPanoramaPipeline": OF_TEXT,
+    "LuminaRewritePipeline": OF_TEXT,
+    "LuminaStylePipeline": OF_TEXT,
+    "LuminaUpscalePipeline": OF_TEXT,
     "LuminaClassPipeline": ("transformer", "vae", "scheduler"),
-    "LuminaVideoPipeline": _OF_TEXT,
-    "LuminaAudioPipeline": (*_OF_TEXT, "vocoder"),
-    "LuminaPointCloudPipeline": ("transformer", "text_encoder", "scheduler", "tokenizer"),
     "LuminaRecognitionPipeline": ("transformer",),
+    **{kind.pipeline: kind.parts for kind in OF_MODALITIES.values()},
 }
 """Pipelines that can be loaded, and the folders that each has."""
 

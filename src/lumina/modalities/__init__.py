@@ -1,7 +1,7 @@
 """Kinds of data: how each becomes latents that a flow is trained on, and comes back."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumina.errors import UnknownNameError
+from lumina.requests import OF_MODALITIES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,23 +110,15 @@ class Modality(Protocol):
         ...
 
 
-_MODULES: Mapping[str, str] = {
-    "image": "lumina.modalities.image",
-    "points": "lumina.modalities.points",
-    "sound": "lumina.modalities.sound.modality",
-    "video": "lumina.modalities.video",
-}
-"""Where each modality is, as `MODALITY`."""
-
-MODALITIES = tuple(_MODULES)
+MODALITIES = ("image", *OF_MODALITIES)
 
 
 def find_modality(name: str) -> Modality:
-    """The modality of a name.
+    """The modality of a name: `MODALITY` in the module that is called so.
 
     Raises:
         UnknownNameError: If there is none.
     """
-    if name not in _MODULES:
-        raise UnknownNameError.among(_MODULES, name, kind="modality")
-    return importlib.import_module(_MODULES[name]).MODALITY
+    if name not in MODALITIES:
+        raise UnknownNameError.among(MODALITIES, name, kind="modality")
+    return importlib.import_module(f"{__name__}.{name}").MODALITY

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+import lumina
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
@@ -21,56 +22,15 @@ from lumina.checkpoints.folder import (
     variant_of,
 )
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.pipelines.anagram import LuminaAnagramPipeline
-from lumina.pipelines.audio import LuminaAudioPipeline, load_vocoder
+from lumina.pipelines.audio import load_vocoder
 from lumina.pipelines.class_to_image import LuminaClassPipeline
-from lumina.pipelines.compose import LuminaComposePipeline
-from lumina.pipelines.image_to_image import LuminaImg2ImgPipeline
 from lumina.pipelines.images import ImagePipeline
-from lumina.pipelines.inpaint import LuminaInpaintPipeline
-from lumina.pipelines.interpolate import LuminaInterpolationPipeline
 from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
-from lumina.pipelines.panorama import LuminaPanoramaPipeline
-from lumina.pipelines.point_cloud import LuminaPointCloudPipeline
-from lumina.pipelines.recognition import LuminaRecognitionPipeline
-from lumina.pipelines.rewrite import LuminaRewritePipeline
-from lumina.pipelines.style import LuminaStylePipeline
 from lumina.pipelines.text_to_image import LuminaPipeline
-from lumina.pipelines.upscale import LuminaUpscalePipeline
-from lumina.pipelines.video import LuminaVideoPipeline
-from lumina.requests import PRESETS
-
-KINDS: dict[str, type[DiffusionPipeline]] = {
-    "LuminaPipeline": LuminaPipeline,
-    "LuminaText2ImgPipeline": LuminaPipeline,
-    "OriginalLuminaPipeline": OriginalLuminaPipeline,
-    "LuminaFlagPipeline": LuminaFlagPipeline,
-    "LuminaClassPipeline": LuminaClassPipeline,
-    "LuminaComposePipeline": LuminaComposePipeline,
-    "LuminaStylePipeline": LuminaStylePipeline,
-    "LuminaUpscalePipeline": LuminaUpscalePipeline,
-    "LuminaPanoramaPipeline": LuminaPanoramaPipeline,
-    "LuminaInterpolationPipeline": LuminaInterpolationPipeline,
-    "LuminaAnagramPipeline": LuminaAnagramPipeline,
-    "LuminaImg2ImgPipeline": LuminaImg2ImgPipeline,
-    "LuminaInpaintPipeline": LuminaInpaintPipeline,
-    "LuminaRewritePipeline": LuminaRewritePipeline,
-    "LuminaAudioPipeline": LuminaAudioPipeline,
-    "LuminaPointCloudPipeline": LuminaPointCloudPipeline,
-    "LuminaVideoPipeline": LuminaVideoPipeline,
-    "LuminaRecognitionPipeline": LuminaRecognitionPipeline,
-}
-"""Our class for each that an index may name."""
+from lumina.requests import OF_MODALITIES, PRESETS
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 """Files of which each is the vocabulary of a tokenizer."""
-
-OF_MODALITIES: dict[str, Any] = {
-    "sound": LuminaAudioPipeline,
-    "points": LuminaPointCloudPipeline,
-    "video": LuminaVideoPipeline,
-}
-"""The pipeline of each modality but pictures."""
 
 
 def assemble(
@@ -101,7 +61,7 @@ def assemble(
     dtype = backbone.dtype
     if modality != "image":
         encoder, tokenizer = _load_text_encoder(text_encoder, backbone, dtype)
-        kind = OF_MODALITIES[modality]
+        kind = getattr(lumina, OF_MODALITIES[modality].pipeline)
         folder = Path() if vae is None else vae_folder(vae)
         return kind.around(backbone, encoder, tokenizer, folder, size)
     decoder = _load_vae(vae, backbone, dtype)
@@ -125,7 +85,7 @@ def load_folder(folder: Path, *, dtype: torch.dtype, preset: str | None) -> Any:
         LuminaError: If the preset is not for pipelines of this class.
     """
     name = read_index(folder)["_class_name"]
-    kind = KINDS[name]
+    kind = getattr(lumina, name.replace("Text2Img", ""))  # an older name of `LuminaPipeline`
     if preset is not None and not issubclass(kind, OriginalLuminaPipeline):
         if not issubclass(kind, LuminaPipeline):
             owner = "models of classes have" if kind is LuminaClassPipeline else f"{name} has"

@@ -19,6 +19,7 @@ from lumina.requests.editing import EditImage, InpaintImage, OutpaintImage, Upsc
 from lumina.requests.fields import STRENGTH
 from lumina.requests.media import (
     OF_MODALITIES,
+    OF_TEXT,
     MediaRequest,
     TextToPoints,
     TextToSound,
@@ -63,6 +64,7 @@ __all__ = [
     "LAST_STEPS",
     "MULTISTEP",
     "OF_MODALITIES",
+    "OF_TEXT",
     "PRESETS",
     "SCALES",
     "SCHEDULER_SETTINGS",

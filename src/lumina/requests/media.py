@@ -2,18 +2,37 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lumina.errors import LuminaError
 from lumina.requests.fields import check_prompt, prompt_setting
 from lumina.requests.sampling import ImageRequest, Rule
-from lumina.requests.sizes import check_size
+from lumina.requests.sizes import check_size, read_size
 from lumina.settings import setting
+
+if TYPE_CHECKING:
+    from lumina.tasks import Pictures
+
+OF_TEXT = ("transformer", "vae", "text_encoder", "scheduler", "tokenizer")
+"""Folders of a checkpoint that makes latents of an autoencoder from texts."""
+
+SECONDS_OF_FRAME = 0.016
+"""Of the spectrogram of a sound."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaRequest(ImageRequest):
-    """One medium from a prompt."""
+    """One medium from a prompt.
+
+    A subclass is all that the command line, the catalog and checkpoints know of a modality.
+    """
+
+    modality: ClassVar[str]
+    """A name of `lumina.modalities`."""
+    pipeline: ClassVar[str]
+    """A public name of lumina."""
+    parts: ClassVar[tuple[str, ...]] = OF_TEXT
+    """Folders of its checkpoints."""
 
     prompt: str = prompt_setting()
     negative: str = setting("", "what to keep out of it", metavar="TEXT", separator="|")
@@ -23,6 +42,22 @@ class MediaRequest(ImageRequest):
     def fits_any_size(self) -> bool:
         """Whether the pipeline knows what is usual."""
         return True
+
+    @staticmethod
+    def usual(size: Sequence[int]) -> dict[str, Any]:
+        """Settings that ask for the usual size of a pipeline."""
+        raise NotImplementedError
+
+    def arguments(self, pictures: "Pictures") -> dict[str, Any]:
+        """Arguments of its pipeline, besides the prompt and those of sampling.
+
+        Args:
+            pictures: Reads files that it names.
+
+        Raises:
+            LuminaError: If one cannot be used.
+        """
+        raise NotImplementedError
 
 
 def _refuse_two_beginnings(request: "TextToVideo") -> None:
@@ -45,6 +80,8 @@ class TextToVideo(MediaRequest):
 
     rules: ClassVar[tuple[Rule, ...]] = (*MediaRequest.rules, _refuse_two_beginnings)
     endings: ClassVar[tuple[str, ...]] = (".mp4", ".gif")
+    modality = "video"
+    pipeline = "LuminaVideoPipeline"
 
     size: str | None = setting(
         None,
@@ -67,16 +104,42 @@ class TextToVideo(MediaRequest):
         None, "what the clip turns into, without a cut", metavar="PROMPT", check=check_prompt
     )
 
+    @staticmethod
+    def usual(size: Sequence[int]) -> dict[str, Any]:
+        """Of width, height and frames."""
+        return {"size": f"{size[0]}x{size[1]}", "frames": size[2]}
+
+    def arguments(self, pictures: "Pictures") -> dict[str, Any]:
+        """Size, frames, those that are known, and what follows."""
+        width, height = read_size(str(self.size))
+        chosen: dict[str, Any] = {"width": width, "height": height, "frames": self.frames}
+        if self.first:
+            most = max(1, (self.frames or 2) // 2)
+            chosen["first_frames"] = pictures.read_frames(self.first, str(self.size), most)
+        return chosen if self.to_prompt is None else chosen | {"to_prompt": self.to_prompt}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextToPoints(MediaRequest):
     """Make point clouds from prompts, by models of points."""
 
     endings: ClassVar[tuple[str, ...]] = (".ply", ".html", ".png")
+    modality = "points"
+    pipeline = "LuminaPointCloudPipeline"
+    parts = ("transformer", "text_encoder", "scheduler", "tokenizer")
 
     points: int | None = setting(
         None, "points of a cloud (default: what suits the model)", ge=256, le=8192
     )
+
+    @staticmethod
+    def usual(size: Sequence[int]) -> dict[str, Any]:
+        """Of a number of points."""
+        return {"points": size[0]}
+
+    def arguments(self, pictures: "Pictures") -> dict[str, Any]:
+        """How many points."""
+        return {"points": self.points}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +147,24 @@ class TextToSound(MediaRequest):
     """Make sounds from prompts, by models of sound."""
 
     endings: ClassVar[tuple[str, ...]] = (".wav", ".flac", ".png")
+    modality = "sound"
+    pipeline = "LuminaAudioPipeline"
+    parts = (*OF_TEXT, "vocoder")
 
     seconds: float | None = setting(
         None, "length of a sound (default: what suits the model)", above=0, le=60
     )
     spectrogram: bool = setting(False, "write a picture of the spectrogram beside the file")
 
+    @staticmethod
+    def usual(size: Sequence[int]) -> dict[str, Any]:
+        """Of a number of frames."""
+        return {"seconds": size[0] * SECONDS_OF_FRAME}
 
-OF_MODALITIES: dict[str, type[MediaRequest]] = {
-    "points": TextToPoints,
-    "sound": TextToSound,
-    "video": TextToVideo,
-}
+    def arguments(self, pictures: "Pictures") -> dict[str, Any]:
+        """How long it is."""
+        return {"seconds": self.seconds}
+
+
+OF_MODALITIES = {kind.modality: kind for kind in MediaRequest.__subclasses__()}
 """What models of each modality but pictures are asked by."""

@@ -1,6 +1,7 @@
 """Generated data, and the rules that judge what models make of it."""
 
 import importlib
+import pkgutil
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,14 +50,14 @@ class World(Protocol):
         ...
 
 
-_MODULES: Mapping[str, str] = {
-    "motion": "lumina.worlds.motion_world",
-    "solids": "lumina.worlds.solid_world",
-    "sounds": "lumina.worlds.sound_world",
-}
-"""Where each world is, as `WORLD`, a dataclass of settings."""
+_ENDING = "_world"
 
-WORLDS = tuple(_MODULES)
+WORLDS = tuple(
+    module.name.removesuffix(_ENDING)
+    for module in pkgutil.iter_modules(__path__)
+    if module.name.endswith(_ENDING)
+)
+"""Names of worlds: each is in a module that ends in `_world`, as `WORLD`, a dataclass."""
 
 
 def find_world(name: str, settings: Mapping[str, Any] | None = None) -> World:
@@ -70,6 +71,7 @@ def find_world(name: str, settings: Mapping[str, Any] | None = None) -> World:
         UnknownNameError: If there is none.
         LuminaError: If a setting is unknown or out of its range.
     """
-    if name not in _MODULES:
-        raise UnknownNameError.among(_MODULES, name, kind="world")
-    return from_table(importlib.import_module(_MODULES[name]).WORLD, settings or {})
+    if name not in WORLDS:
+        raise UnknownNameError.among(WORLDS, name, kind="world")
+    module = importlib.import_module(f"{__name__}.{name}{_ENDING}")
+    return from_table(module.WORLD, settings or {})
