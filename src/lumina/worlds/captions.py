@@ -104,16 +104,19 @@ def write(brief: Brief, language: str, *, with_article: bool = True) -> str:
     return BACKGROUND[language].format(n=called[0], c=color)
 
 
-def draw_brief(rng: np.random.Generator, things: list[str], *, pairs: float = 0.15) -> Brief:
+def draw_brief(
+    rng: np.random.Generator, things: list[str], *, pairs: float = 0.15, grounds: float = 0.25
+) -> Brief:
     """Random brief for training: never one that is held out.
 
     Args:
         rng: Source of chance.
         things: Emoji to choose from.
         pairs: Share of briefs, in [0, 1], that ask for two things.
+        grounds: Share of those, in [0, 1], that name a background.
     """
     while True:
-        brief = _any_brief(rng, things, pairs)
+        brief = _any_brief(rng, things, pairs, grounds)
         if not brief.is_held_out:
             return brief
 
@@ -143,14 +146,17 @@ def add_article(name: str) -> str:
     return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
 
 
-def _any_brief(rng: np.random.Generator, things: list[str], pairs: float) -> Brief:
+def _any_brief(
+    rng: np.random.Generator, things: list[str], pairs: float, grounds: float
+) -> Brief:
     def pick(options: list[str]) -> str:
         return options[rng.integers(len(options))]
 
     single = 1 - pairs
     shares = [0.53 * single, 0.29 * single, 0.18 * single, pairs]
     kind = rng.choice(["alone", "background", "place", "pair"], p=shares)
-    background = pick(list(PALETTE)) if kind == "background" or rng.random() < 0.5 else None
+    chance = {"background": 1.0, "pair": grounds}.get(str(kind), 0.5)
+    background = pick(list(PALETTE)) if rng.random() < chance else None
     if kind == "alone":
         return Brief((pick(things),))
     if kind == "background":
@@ -158,7 +164,6 @@ def _any_brief(rng: np.random.Generator, things: list[str], pairs: float) -> Bri
     if kind == "place":
         return Brief((pick(things),), background, pick(list(PLACES)))
     first, second = (things[i] for i in rng.choice(len(things), 2, replace=False))
-    background = background if rng.random() < 0.5 else None
     return Brief((first, second), background, relation=pick(list(RELATIONS)))
 
 

@@ -112,7 +112,7 @@ def find_shapes(source: ShapesSource) -> Found:
 
 def _scene(source: DrawingsSource, things: list[str], size: Size, number: int) -> Example:
     rng = np.random.default_rng((source.seed, SCENES, number))
-    brief = draw_brief(rng, things, pairs=source.pairs)
+    brief = draw_brief(rng, things, pairs=source.pairs, grounds=source.grounds)
     picture = ScenePicture(stage(brief, rng), size)
     key = f"{size.width}x{size.height} {source.seed}-{number}"
     return Example(key, picture, SceneCaptions(brief, source.foreign))

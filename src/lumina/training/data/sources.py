@@ -179,6 +179,7 @@ class DrawingsSource(Source):
     scenes: int = setting(20000, "different scenes of each size", ge=1)
     sizes: tuple[str, ...] = setting(("128x128",), "sizes of the pictures")
     pairs: float = setting(0.15, "share of scenes that show two things", ge=0, le=1)
+    grounds: float = setting(0.25, "share of those whose caption names a background", ge=0, le=1)
     foreign: float = setting(0.5, "share of captions not in English, where possible", ge=0, le=1)
     seed: int = setting(0, "seed of the scenes", ge=0)
 
