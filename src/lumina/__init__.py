@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lumina.pipelines.interpolate import (
         LuminaInterpolationPipeline as LuminaInterpolationPipeline,
     )
+    from lumina.pipelines.multi_view import LuminaMultiViewPipeline as LuminaMultiViewPipeline
     from lumina.pipelines.original import LuminaFlagPipeline as LuminaFlagPipeline
     from lumina.pipelines.original import OriginalLuminaPipeline as OriginalLuminaPipeline
     from lumina.pipelines.panorama import LuminaPanoramaPipeline as LuminaPanoramaPipeline
@@ -49,6 +50,7 @@ _HOMES = {
     "LuminaImg2ImgPipeline": "lumina.pipelines.image_to_image",
     "LuminaInpaintPipeline": "lumina.pipelines.inpaint",
     "LuminaInterpolationPipeline": "lumina.pipelines.interpolate",
+    "LuminaMultiViewPipeline": "lumina.pipelines.multi_view",
     "LuminaPanoramaPipeline": "lumina.pipelines.panorama",
     "LuminaPipeline": "lumina.pipelines.text_to_image",
     "LuminaPointCloudPipeline": "lumina.pipelines.point_cloud",

@@ -171,15 +171,15 @@ def _write_each(
             stem = stem_of(request) if is_one else f"{stem_of(request)}-{number:02}"
             path = free_path(path / f"{stem}{request.endings[0]}")
         record = facts if is_one else facts | {"picture": number}
+        if beside := request.beside(path):
+            for file, picture in zip(beside, pipeline.pictures_beside(image), strict=True):
+                write_png(file, picture, record, force=job.force)
+                yield file
         if path.suffix.lower() == ".png":
-            (image,) = pipeline.as_pictures([image])
-        if getattr(request, "spectrogram", False):
             (picture,) = pipeline.as_pictures([image])
-            beside = path.with_suffix(".png")
-            write_png(beside, picture, record, force=job.force)
-            yield beside
-        facts_of_file = {} if path.suffix.lower() == ".png" else pipeline.file_facts
-        write_result(path, image, record, force=job.force, **facts_of_file)
+            write_png(path, picture, record, force=job.force)
+        else:
+            write_result(path, image, record, force=job.force, **pipeline.file_facts)
         yield path
 
 

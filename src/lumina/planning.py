@@ -343,8 +343,8 @@ def _choose_output(
                 f"several pictures do not fit into {output}",
                 hint="--grid puts them into one file, or name a folder",
             )
-        if not force:
-            refuse_existing(output)
+        for file in () if force else (output, *first.beside(output)):
+            refuse_existing(file)
         refuse_unwritable(output)
         return output
     refuse_missing_writer(Path(name))

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lumina.worlds.item_captions import draw_item_caption, write_item
+from lumina.worlds.item_captions import write_item
 from lumina.worlds.item_kinds import KINDS
 from lumina.worlds.items import (
     COLORS,
@@ -74,8 +74,8 @@ def test_cameras_are_orthonormal_and_look_down_from_the_front():
 def test_poses_do_not_depend_on_the_azimuth_of_the_first_view():
     here, there = (relative_poses(azimuths_around(6, first=first)) for first in (0.0, 1.3))
     np.testing.assert_allclose(here, there, atol=1e-12)
-    assert here[0].tolist() == [0, 1, 0, 1]
-    assert here.shape == (6, 4)
+    assert here[0].tolist() == [0, 1]
+    assert here.shape == (6, 2)
 
 
 def test_an_item_has_the_same_outline_in_every_color():
@@ -89,9 +89,14 @@ def test_kinds_in_colors_that_are_held_out_are_drawn_only_when_asked_for():
     rng = np.random.default_rng(0)
     held_out = {(k, c) for k in KINDS for c in COLORS if Item(k, c, ()).is_held_out}
     assert 0.04 <= len(held_out) / (len(KINDS) * len(COLORS)) <= 0.2
-    trained = {draw_item(rng)[:2] for _ in range(800)}
+
+    def draw(count, **options):
+        items = [draw_item(rng, **options) for _ in range(count)]
+        return {(item.kind, item.color) for item in items}
+
+    trained = draw(800)
     assert trained == set(itertools.product(KINDS, COLORS)) - held_out
-    assert {draw_item(rng, is_held_out=True)[:2] for _ in range(200)} == held_out
+    assert draw(200, is_held_out=True) == held_out
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -106,11 +111,3 @@ def test_colors_agree_with_the_gender_of_names():
     assert write_item(middle_of("house", "green"), "de") == "grünes Haus"
     assert write_item(middle_of("tree", "blue"), "ru") == "синее дерево"
     assert write_item(middle_of("chair", "orange")) == "an orange chair"
-
-
-def test_drawn_captions_are_in_english_as_often_as_asked():
-    rng, item = np.random.default_rng(0), middle_of("chair", "red")
-    drawn = [draw_item_caption(item, rng, foreign=0.25) for _ in range(400)]
-    english = {"a red chair", "red chair"}
-    assert np.mean([caption in english for caption in drawn]) == pytest.approx(0.75, abs=0.08)
-    assert english <= set(drawn)

@@ -207,6 +207,10 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
         """Results as pictures, for grids: themselves."""
         return media
 
+    def pictures_beside(self, medium: Any) -> "list[Image]":
+        """Pictures of one result for files beside its own: what it looks like."""
+        return list(self.as_pictures([medium]))
+
     def pictures_of(self, latents: Float[Tensor, "b c *grid"]) -> "list[Image]":
         """What latents look like."""
         return cast(Any, self._postprocess(self._decode(latents), "pil"))

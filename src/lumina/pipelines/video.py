@@ -1,34 +1,29 @@
 """Text to video: clips of any size and length, from prompts, first frames, or between prompts."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKL
 from diffusers.schedulers import SchedulerMixin
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lumina.backbones.next_dit import NextDiT
-from lumina.backbones.transformer import FlowTransformer
 from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.errors import LuminaError
-from lumina.modalities import Scaling
-from lumina.modalities.image import latent_factor, scaling_of
-from lumina.modalities.video import VideoCodec, tell_frames
-from lumina.pipelines.media import MediaOutput, MediaPipeline, Source
+from lumina.modalities.video import tell_frames
+from lumina.pipelines.frames import Frames, FramesPipeline
+from lumina.pipelines.media import MediaOutput, Source
 from lumina.requests import read_axes
 from lumina.types import Velocity
 
 MOST_FRAMES = 128
-Clip = UInt8[np.ndarray, "frames height width 3"]
 
 
-class LuminaVideoPipeline(MediaPipeline):
+class LuminaVideoPipeline(FramesPipeline):
     """Clips from prompts.
 
     Args:
@@ -71,33 +66,6 @@ class LuminaVideoPipeline(MediaPipeline):
         )
         self.register_to_config(usual_size=usual_size, frame_rate=frame_rate)
 
-    @classmethod
-    def around(
-        cls,
-        network: FlowTransformer,
-        text_encoder: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        autoencoder: Path,
-        size: Sequence[int],
-    ) -> "LuminaVideoPipeline":
-        """A pipeline around a network that was trained, and clips of a size."""
-        vae: Any = AutoencoderKL.from_pretrained(autoencoder, torch_dtype=network.dtype)
-        scheduler = FlowMatchEulerDiscreteScheduler()
-        kept: Any = network
-        return cls(
-            kept, scheduler, vae, text_encoder, tokenizer, usual_size="x".join(map(str, size))
-        )
-
-    @property
-    def codec(self) -> VideoCodec:
-        """Decodes each frame."""
-        return VideoCodec(self.vae)
-
-    @property
-    def scaling(self) -> Scaling:
-        """That of the image autoencoder."""
-        return scaling_of(self.vae.config)
-
     @property
     def file_facts(self) -> dict[str, Any]:
         """The frame rate."""
@@ -119,7 +87,7 @@ class LuminaVideoPipeline(MediaPipeline):
         output_type: str = "np",
         return_dict: bool = True,
         *,
-        first_frames: Sequence[Image.Image] | Clip | None = None,
+        first_frames: Sequence[Image.Image] | Frames | None = None,
         to_prompt: str | None = None,
         **sampling: Any,
     ) -> MediaOutput | tuple:
@@ -155,9 +123,8 @@ class LuminaVideoPipeline(MediaPipeline):
             "negative_prompt": negative_prompt,
         }
         prompts, settings = self._ask(prompt, num_videos_per_prompt, sampling)
-        factor = latent_factor(self.vae.config)
-        grid = (size[2], size[1] // factor, size[0] // factor)
-        known = self._encode_first(first_frames, size)
+        grid = self._grid(size)
+        known = None if first_frames is None else self._encode_known(first_frames, size)
         blend = None
         if to_prompt is not None:
             prompts, blend = self._ends(prompts, to_prompt), _blend_over(size[2])
@@ -180,11 +147,7 @@ class LuminaVideoPipeline(MediaPipeline):
     ) -> tuple[int, int, int]:
         usual = read_axes(self.config["usual_size"])
         given = (width or usual[0], height or usual[1], usual[2] if frames is None else frames)
-        multiple = latent_factor(self.vae.config) * self.network.patch_size
-        if given[0] % multiple or given[1] % multiple or min(given[:2]) < multiple:
-            raise LuminaError(
-                f"clips of {given[0]}x{given[1]} pixels", hint=f"choose multiples of {multiple}"
-            )
+        self._check_sides(*given[:2])
         if not 1 <= given[2] <= MOST_FRAMES:
             raise LuminaError(
                 f"frames is {given[2]}, which is out of range", hint=f"allowed: 1 to {MOST_FRAMES}"
@@ -199,25 +162,6 @@ class LuminaVideoPipeline(MediaPipeline):
                 hint="give one prompt, and one clip of it",
             )
         return [prompts[0], to_prompt]
-
-    def _encode_first(
-        self, pictures: Sequence[Image.Image] | Clip | None, size: tuple[int, int, int]
-    ) -> Float[Tensor, "c known rows cols"] | None:
-        if pictures is None:
-            return None
-        clip = np.stack([np.asarray(_rgb(one)) for one in pictures])
-        if len(clip) >= size[2]:
-            raise LuminaError(
-                f"{len(clip)} first frames leave nothing to make of {size[2]}",
-                hint="ask for more frames",
-            )
-        if clip.shape[1:3] != (size[1], size[0]):
-            raise LuminaError(
-                f"the first frames are {clip.shape[2]}x{clip.shape[1]} pixels, and the clip"
-                f" {size[0]}x{size[1]}",
-                hint="resize them, or ask for their size",
-            )
-        return self.scaling.scale(self.codec.encode([clip]).mean[0])
 
 
 def _hints(
@@ -245,7 +189,3 @@ def _blend_over(frames: int) -> Any:
         return velocity
 
     return blend
-
-
-def _rgb(picture: Any) -> Any:
-    return picture.convert("RGB") if isinstance(picture, Image.Image) else picture

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lumina.errors import LuminaError
-from lumina.requests.fields import check_prompt, prompt_setting
+from lumina.requests.fields import check_file, check_prompt, prompt_setting
 from lumina.requests.sampling import ImageRequest, Rule
 from lumina.requests.sizes import check_size, read_size
 from lumina.settings import setting
@@ -60,6 +61,16 @@ class MediaRequest(ImageRequest):
         raise NotImplementedError
 
 
+def _size_setting() -> Any:
+    return setting(
+        None,
+        "width and height (default: what suits the model)",
+        unit="pixels",
+        metavar="WxH",
+        check=check_size,
+    )
+
+
 def _refuse_two_beginnings(request: "TextToVideo") -> None:
     if request.first and request.to_prompt:
         raise LuminaError(
@@ -83,13 +94,7 @@ class TextToVideo(MediaRequest):
     modality = "video"
     pipeline = "LuminaVideoPipeline"
 
-    size: str | None = setting(
-        None,
-        "width and height (default: what suits the model)",
-        unit="pixels",
-        metavar="WxH",
-        check=check_size,
-    )
+    size: str | None = _size_setting()
     frames: int | None = setting(
         None, "frames of a clip (default: what suits the model)", ge=1, le=128
     )
@@ -164,6 +169,56 @@ class TextToSound(MediaRequest):
     def arguments(self, pictures: "Pictures") -> dict[str, Any]:
         """How long it is."""
         return {"seconds": self.seconds}
+
+    def beside(self, path: Path) -> list[Path]:
+        """The spectrogram, if it is wanted and is not the result itself."""
+        picture = path.with_suffix(".png")
+        return [picture] if self.spectrogram and picture != path else []
+
+
+def _refuse_lone_view(request: "TextToMultiView") -> None:
+    if request.image is not None and request.views == 1:
+        raise LuminaError(
+            "the one view is the picture that is given, and nothing is left to make",
+            hint="ask for two views or more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToMultiView(MediaRequest):
+    """Make views of things from all around them, by models of views."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (*MediaRequest.rules, _refuse_lone_view)
+    endings: ClassVar[tuple[str, ...]] = (".png", ".gif")
+    modality = "multiview"
+    pipeline = "LuminaMultiViewPipeline"
+
+    size: str | None = _size_setting()
+    views: int | None = setting(
+        None, "views of a thing, from all around (default: what suits the model)", ge=1, le=8
+    )
+    image: str | None = setting(
+        None, "a picture that is the first view", metavar="FILE", check=check_file
+    )
+    each: bool = setting(False, "write each view into a picture of its own, beside the file")
+
+    @staticmethod
+    def usual(size: Sequence[int]) -> dict[str, Any]:
+        """Of width, height and views."""
+        return {"size": f"{size[0]}x{size[1]}", "views": size[2]}
+
+    def arguments(self, pictures: "Pictures") -> dict[str, Any]:
+        """Size, views, and the one that is known."""
+        width, height = read_size(str(self.size))
+        chosen: dict[str, Any] = {"width": width, "height": height, "views": self.views}
+        if self.image is None:
+            return chosen
+        return chosen | {"image": pictures.read(self.image, str(self.size))}
+
+    def beside(self, path: Path) -> list[Path]:
+        """A file of each view, if they are wanted."""
+        count = self.views or 0 if self.each else 0
+        return [path.with_name(f"{path.stem}-view-{number + 1}.png") for number in range(count)]
 
 
 OF_MODALITIES = {kind.modality: kind for kind in MediaRequest.__subclasses__()}

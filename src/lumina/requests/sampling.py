@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from lumina.errors import LuminaError
@@ -248,6 +249,10 @@ class ImageRequest:
     def title(self) -> str:
         """What files are named after."""
         return " ".join(filter(None, self.labels))
+
+    def beside(self, path: Path) -> list[Path]:
+        """Files of pictures that are wanted beside the file of a result."""
+        return []
 
 
 def _refuse_two_schedules(request: "TextRequest") -> None:

@@ -2,12 +2,9 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from lumina.worlds.captions import add_article
 from lumina.worlds.item_kinds import KINDS
 from lumina.worlds.items import COLORS, Item
-from lumina.worlds.vocabulary import LANGUAGES
 
 
 class Words(NamedTuple):
@@ -134,16 +131,3 @@ def write_item(item: Item, language: str = "en", *, with_article: bool = True) -
     colors = words.colors[words.genders[kind]].split(",")
     color = colors[list(COLORS).index(item.color)]
     return words.phrase.format(n=words.kinds.split(",")[kind], c=color)
-
-
-def draw_item_caption(item: Item, rng: np.random.Generator, *, foreign: float = 0.0) -> str:
-    """One of an item's captions.
-
-    Args:
-        item: What is seen.
-        rng: Source of chance.
-        foreign: Share of captions in other languages than English.
-    """
-    others = [language for language in LANGUAGES if language != "en"]
-    language = others[rng.integers(len(others))] if rng.random() < foreign else "en"
-    return write_item(item, language, with_article=bool(rng.random() < 0.6))

@@ -5,6 +5,7 @@ neither a display nor a graphics card. Shading is ours.
 """
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,8 @@ DIMMEST = 0.5
 _FINE = 2  # samples along each side of a pixel
 
 
-class Item(NamedTuple):
+@dataclass(frozen=True)
+class Item:
     """One item.
 
     Args:
@@ -89,13 +91,10 @@ def azimuths_around(views: int = VIEWS, *, first: float = FIRST) -> Float[np.nda
     return first + np.arange(views) * (2 * np.pi / views)
 
 
-def relative_poses(
-    azimuths: Float[np.ndarray, " views"], elevations: Float[np.ndarray, " views"] | None = None
-) -> Float[np.ndarray, "views 4"]:
-    """Pose of each camera seen from the first: sine and cosine of azimuth and of elevation."""
+def relative_poses(azimuths: Float[np.ndarray, " views"]) -> Float[np.ndarray, "views 2"]:
+    """Pose of each camera seen from the first, at the same height: sine and cosine of azimuth."""
     turned = azimuths - azimuths[0]
-    raised = np.zeros_like(turned) if elevations is None else elevations - elevations[0]
-    return np.stack([np.sin(turned), np.cos(turned), np.sin(raised), np.cos(raised)], 1)
+    return np.stack([np.sin(turned), np.cos(turned)], 1)
 
 
 def camera_axes(azimuth: float, elevation: float = ELEVATION) -> Float[np.ndarray, "3 3"]:

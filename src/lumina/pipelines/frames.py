@@ -1,0 +1,95 @@
+"""What pipelines of clips and of views share: pictures of one size, the first of them known."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lumina.backbones.transformer import FlowTransformer
+from lumina.errors import LuminaError
+from lumina.modalities import Scaling
+from lumina.modalities.image import latent_factor, scaling_of
+from lumina.modalities.video import VideoCodec
+from lumina.pipelines.media import MediaPipeline
+
+Frames = UInt8[np.ndarray, "frames height width 3"]
+
+
+class FramesPipeline(MediaPipeline):
+    """Several pictures at a time, each decoded by itself. Its parts are those of `TextPipeline`."""
+
+    @classmethod
+    def around(
+        cls,
+        network: FlowTransformer,
+        text_encoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        autoencoder: Path,
+        size: Sequence[int],
+    ) -> Any:
+        """A pipeline around a network that was trained, and media of a size."""
+        vae: Any = AutoencoderKL.from_pretrained(autoencoder, torch_dtype=network.dtype)
+        made: Any = cls
+        return made(
+            network,
+            FlowMatchEulerDiscreteScheduler(),
+            vae,
+            text_encoder,
+            tokenizer,
+            usual_size="x".join(map(str, size)),
+        )
+
+    @property
+    def codec(self) -> VideoCodec:
+        """Decodes each picture."""
+        return VideoCodec(self.vae)
+
+    @property
+    def scaling(self) -> Scaling:
+        """That of the image autoencoder."""
+        return scaling_of(self.vae.config)
+
+    def _grid(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Axes of the latents of a width, a height and a number of pictures."""
+        factor = latent_factor(self.vae.config)
+        return size[2], size[1] // factor, size[0] // factor
+
+    def _check_sides(self, width: int, height: int) -> None:
+        multiple = latent_factor(self.vae.config) * self.network.patch_size
+        if width % multiple or height % multiple or min(width, height) < multiple:
+            raise LuminaError(
+                f"pictures of {width}x{height} pixels cannot be made",
+                hint=f"choose multiples of {multiple}",
+            )
+
+    def _encode_known(
+        self, pictures: Sequence[Image.Image] | Frames, size: tuple[int, int, int]
+    ) -> Float[Tensor, "c known rows cols"]:
+        """Latents of the first pictures.
+
+        Raises:
+            LuminaError: If they have another size, or are all that is asked for.
+        """
+        known = np.stack([np.asarray(_rgb(one)) for one in pictures])
+        if len(known) >= size[2]:
+            raise LuminaError(
+                f"{len(known)} pictures that are known leave nothing to make of {size[2]}",
+                hint="ask for more",
+            )
+        if known.shape[1:3] != (size[1], size[0]):
+            raise LuminaError(
+                f"what is known is {known.shape[2]}x{known.shape[1]} pixels, and what is asked for"
+                f" {size[0]}x{size[1]}",
+                hint="resize it, or ask for its size",
+            )
+        return self.scaling.scale(self.codec.encode([known]).mean[0])
+
+
+def _rgb(picture: Any) -> Any:
+    return picture.convert("RGB") if isinstance(picture, Image.Image) else picture

@@ -1,0 +1,163 @@
+"""Text to views: pictures of one thing from all around it, of which the first may be known."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from diffusers.schedulers import SchedulerMixin
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lumina.backbones.next_dit import NextDiT
+from lumina.encoders.text import FEATURE_LAYER, PLACE
+from lumina.errors import LuminaError
+from lumina.modalities.multiview import MOST_VIEWS, tell_views
+from lumina.pipelines.frames import FramesPipeline
+from lumina.pipelines.media import MediaOutput, Source
+from lumina.requests import read_axes
+
+FRAME_RATE = 4.0
+"""Views that a turntable shows a second."""
+
+
+class LuminaMultiViewPipeline(FramesPipeline):
+    """Views of things from prompts.
+
+    Args:
+        transformer: A network that `lumina.modalities.multiview` describes.
+        scheduler: As in `TextPipeline`, like the following ones.
+        vae: An image autoencoder, which decodes each view.
+        text_encoder: Reads the prompts.
+        tokenizer: Of the text encoder.
+        text_layer: As in `TextPipeline`.
+        prompt_template: As in `TextPipeline`.
+        preset: As in `TextPipeline`.
+        usual_size: Width, height and number of views where nothing else is asked for: "64x64x4".
+    """
+
+    _modality = "multiview"
+
+    def __init__(
+        self,
+        transformer: NextDiT | None,
+        scheduler: SchedulerMixin | None,
+        vae: AutoencoderKL | None,
+        text_encoder: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase | None,
+        text_layer: int = FEATURE_LAYER,
+        prompt_template: str = PLACE,
+        preset: str | None = None,
+        usual_size: str = "64x64x4",
+    ):
+        super().__init__(
+            transformer,
+            scheduler,
+            vae,
+            text_encoder,
+            tokenizer,
+            text_layer,
+            prompt_template,
+            preset,
+        )
+        self.register_to_config(usual_size=usual_size)
+
+    def pictures_beside(
+        self, medium: UInt8[np.ndarray, "views height width 3"]
+    ) -> list[Image.Image]:
+        """The views."""
+        return [Image.fromarray(view) for view in medium]
+
+    @property
+    def file_facts(self) -> dict[str, Any]:
+        """How fast a turntable turns."""
+        return {"frame_rate": FRAME_RATE}
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        width: int | None = None,
+        height: int | None = None,
+        views: int | None = None,
+        num_inference_steps: int = 30,
+        guidance_scale: float | Sequence[float] = 4.0,
+        negative_prompt: str | list[str] | None = None,
+        num_things_per_prompt: int = 1,
+        generator: Source = None,
+        latents: Tensor | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        *,
+        image: Image.Image | None = None,
+        **sampling: Any,
+    ) -> MediaOutput | tuple:
+        """Make views of things.
+
+        Args:
+            prompt: What is seen: a text, or a list of texts.
+            width: Pixels, a multiple of 16. None is the usual one, like the following ones.
+            height: Pixels, a multiple of 16.
+            views: How many there are, 1 to 8, from directions that are evenly spaced around the
+                thing, counterclockwise from above.
+            num_inference_steps: Steps from noise to data, 1 or more.
+            guidance_scale: How closely to follow the prompt; 1 or less does not guide.
+            negative_prompt: What to keep away from.
+            num_things_per_prompt: Things of each prompt. They follow each other in the result.
+            generator: The source of noise, or a list with one for each thing.
+            latents: Noise to start from, instead.
+            output_type: "np" for bytes, or "latent".
+            return_dict: Return an object with `media`, else a tuple with them.
+            image: The first view of all things, of the size asked for.
+            sampling: Other fields of `Sampling`.
+
+        Returns:
+            For each thing its views as bytes (views, height, width, 3).
+
+        Raises:
+            LuminaError: If a size, the number of views or the first view is out of range.
+        """
+        size = self._size(width, height, views)
+        sampling |= {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "negative_prompt": negative_prompt,
+        }
+        prompts, settings = self._ask(prompt, num_things_per_prompt, sampling)
+        grid, channels = self._grid(size), self.vae.config["latent_channels"]
+        known = None if image is None else self._encode_known([image], size)
+        x = self._sample(
+            prompts,
+            grid,
+            settings,
+            channels=channels,
+            generator=generator,
+            latents=latents,
+            hints=None if known is None else _hints(known, grid),
+        )
+        if known is not None:
+            x[:, :, :1] = known.to(x)
+        return self._hand_out(x, output_type, return_dict=return_dict)
+
+    def _size(
+        self, width: int | None, height: int | None, views: int | None
+    ) -> tuple[int, int, int]:
+        usual = read_axes(self.config["usual_size"])
+        size = (width or usual[0], height or usual[1], usual[2] if views is None else views)
+        self._check_sides(*size[:2])
+        if not 1 <= size[2] <= MOST_VIEWS:
+            raise LuminaError(
+                f"views is {size[2]}, which is out of range", hint=f"allowed: 1 to {MOST_VIEWS}"
+            )
+        return size
+
+
+def _hints(
+    known: Float[Tensor, "c 1 rows cols"], grid: tuple[int, int, int]
+) -> Float[Tensor, "1 hints views rows cols"]:
+    views = known.new_zeros(len(known), *grid)
+    views[:, :1] = known
+    return tell_views(views, 1)[None]
