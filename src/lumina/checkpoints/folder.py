@@ -16,6 +16,9 @@ from lumina.checkpoints.shapes import Differences, Shapes, listed
 from lumina.errors import LuminaError
 
 INDEX = "model_index.json"
+MADE_BY = "training.json"
+"""File beside weights that says which run made them."""
+
 PARTS = ("transformer", "vae", "text_encoder", "vocoder")
 """Models that a pipeline may have."""
 
