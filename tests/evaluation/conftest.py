@@ -1,6 +1,7 @@
 """Autoencoders of which it is known what they make, and tiny models of media."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +9,14 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 import lumina
-from lumina import NextDiT
+from lumina import FlagDiT, NextDiT
 from lumina.checkpoints.folder import MADE_BY
-from lumina.modalities.points import MODALITY as POINTS
+from lumina.modalities import find_modality
+from lumina.modalities.sound.autoencoder import MelAutoencoder
+from lumina.modalities.sound.spectral import SpectralVocoder
+from lumina.pipelines.audio import LuminaAudioPipeline
 from lumina.pipelines.point_cloud import LuminaPointCloudPipeline
+from lumina.pipelines.video import LuminaVideoPipeline
 
 
 @pytest.fixture
@@ -50,17 +55,42 @@ def tiny_parts(tiny_folder):
 @pytest.fixture(scope="session")
 def points_folder(tiny_parts, tmp_path_factory):
     """A random model of point clouds. Not to be changed."""
-    folder = tmp_path_factory.mktemp("media") / "points"
-    network = _network(**POINTS.network(folder, ()))
-    LuminaPointCloudPipeline(network, **tiny_parts | {"vae": None}).save_pretrained(folder)
-    _tell_world(folder, "solids")
-    return folder
+    network = _network(NextDiT, find_modality("points").network(Path(), ()))
+    pipeline = LuminaPointCloudPipeline(network, **tiny_parts | {"vae": None})
+    return _save(pipeline, tmp_path_factory, "solids")
 
 
-def _network(**settings):
+@pytest.fixture(scope="session")
+def video_folder(tiny_parts, tiny_folder, tmp_path_factory):
+    """A random model of clips of four frames. Not to be changed."""
+    size = (32, 32, 4)
+    settings = find_modality("video").network(tiny_folder / "vae", size)
+    del settings["has_frame_token"]  # of a Flag-DiT
+    network = _network(NextDiT, settings)
+    pipeline = LuminaVideoPipeline(network, **tiny_parts, usual_size="32x32x4")
+    return _save(pipeline, tmp_path_factory, "motion")
+
+
+@pytest.fixture(scope="session")
+def sound_folders(tiny_parts, tmp_path_factory):
+    """Random models of sounds and of music, of 64 frames. Not to be changed."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = NextDiT(
+        vae = MelAutoencoder(latent_channels=4, width=8, multipliers=(1, 2), blocks=1, groups=4)
+        vocoder = SpectralVocoder(width=16, depth=1, inner_width=16)
+    network = _network(
+        FlagDiT,
+        {"patch_size": 1, "in_channels": 4, "learn_sigma": False, "has_line_token": False},
+    )
+    parts = tiny_parts | {"vae": vae, "vocoder": vocoder}
+    pipeline = LuminaAudioPipeline(network, **parts, usual_size="64")
+    return {world: _save(pipeline, tmp_path_factory, world) for world in ("sounds", "music")}
+
+
+def _network(kind, settings):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = kind(
             hidden_size=24,
             num_layers=1,
             num_attention_heads=3,
@@ -75,7 +105,10 @@ def _network(**settings):
     return network
 
 
-def _tell_world(folder, world):
-    """Leave the record of a run that was trained on a world."""
+def _save(pipeline, tmp_path_factory, world):
+    """A folder with a pipeline, and the record of a run that was trained on a world."""
+    folder = tmp_path_factory.mktemp("media") / world
+    pipeline.save_pretrained(folder)
     data = [{"kind": "world", "world": world, "settings": {}}]
     (folder / MADE_BY).write_text(json.dumps({"recipe": {"data": data}}))
+    return folder

@@ -6,10 +6,11 @@ is recognised in its frames, the kind of its motion, the direction where the kin
 whether all steps between frames are about as large (smooth).
 
 Twice as long: a model is asked for twice as many frames as it was trained with. Such a clip has no
-jump if, in the step out of the last trained frame and in the ones before and after it, the root
-mean square change of pixels is less than `JUMP` times the mean of all other steps, where `QUIET` is
-added to both. The mean and not the median, since half of the steps of a true clip may be none at
-all: what has faded in stays.
+jump if neither of two changes is far larger where the trained length ends (in the step out of the
+last trained frame and in the ones before and after it) than it is in all other steps on average:
+that of the place, size and clearness of the thing (less than `JUMP` times, as for smooth clips),
+and the root mean square change of pixels (less than `CUT` times). The mean and not the median,
+since half of the steps of a true clip may be none at all: what has faded in stays.
 
 First frame: a true first frame is given. It is kept if the first frame of the clip differs from it
 by less than `KEPT` as a root mean square, pixels being in [0, 1]; the things of the world, on
@@ -31,7 +32,14 @@ from lumina.requests import read_size
 from lumina.worlds.judge import Lineup
 from lumina.worlds.motion import DIRECTIONS, Clip
 from lumina.worlds.motion_captions import write_clip
-from lumina.worlds.motion_judge import ClipVerdict, judge_clip
+from lumina.worlds.motion_judge import (
+    JUMP,
+    QUIET,
+    ClipVerdict,
+    find_steps,
+    judge_clip,
+    track_thing,
+)
 from lumina.worlds.motion_world import MotionWorld, usual_references
 from lumina.worlds.vocabulary import LANGUAGES
 
@@ -45,7 +53,8 @@ FULL = {ENGLISH: 300, HELD_OUT: 300, LONGER: 120, FIRST: 120}
 EACH_LANGUAGE = {False: 6, True: 24}
 """Clips in each language, quick and full."""
 
-JUMP, QUIET, KEPT = 3.0, 0.02, 0.1
+CUT, STILL = 2.0, 0.02  # STILL is added to changes of pixels, which are noise below it
+KEPT = 0.1
 
 SEED = 4321
 """Nothing is trained with it."""
@@ -56,14 +65,19 @@ class Seen(NamedTuple):
 
     Args:
         verdict: Of the thing and its motion.
-        step: The largest step about the end of the trained length, as a multiple of the mean of
-            the others; 1 for a clip that is not longer.
+        steps: The largest change of the thing and that of pixels about the end of the trained
+            length, as multiples of the means of other steps; 1 for a clip that is not longer.
         changed: Difference of the first frame from the one that was given; 0 if none was.
     """
 
     verdict: ClipVerdict
-    step: float
+    steps: tuple[float, float]
     changed: float
+
+    @property
+    def has_jump(self) -> bool:
+        """Whether a clip that is longer than the trained ones shows it."""
+        return self.steps[0] >= JUMP or self.steps[1] >= CUT
 
 
 class ClipExam:
@@ -104,9 +118,9 @@ class ClipExam:
     def judge(self, wish: Wish, medium: UInt8[np.ndarray, "frames rows cols 3"]) -> Seen:
         """The thing, its motion, the step at the end of the trained length, the known frame."""
         verdict = judge_clip(usual_lineup(), wish.brief, medium)
-        step = step_at(medium, self.frames) if len(medium) > self.frames else 1.0
+        steps = steps_at(medium, self.frames) if len(medium) > self.frames else (1.0, 1.0)
         known = wish.arguments.get("first_frames")
-        return Seen(verdict, step, 0.0 if known is None else _difference(known[0], medium[0]))
+        return Seen(verdict, steps, 0.0 if known is None else _difference(known[0], medium[0]))
 
     def measure(self, outcomes: Sequence[Outcome]) -> list[Line]:
         """Shares of clips that are right in each way, section by section."""
@@ -120,7 +134,7 @@ class ClipExam:
 
     def describe(self, outcome: Outcome) -> dict[str, Any]:
         """The clip that was asked for, and what was found."""
-        verdict, step, changed = outcome.verdict
+        verdict, steps, changed = outcome.verdict
         return {
             "asked": asdict(outcome.wish.brief),
             "right": verdict.is_found and verdict.is_direction_right,
@@ -129,7 +143,7 @@ class ClipExam:
             "direction": verdict.direction,
             "background": verdict.background,
             "jump": round(verdict.jump, 3),
-            "step": round(step, 3),
+            "steps": [round(step, 3) for step in steps],
             "changed": round(changed, 4),
         }
 
@@ -145,17 +159,24 @@ class ClipExam:
 EXAM = ClipExam
 
 
-def step_at(frames: UInt8[np.ndarray, "frames rows cols 3"], trained: int) -> float:
-    """Largest of the steps about the end of the trained frames, as a multiple of the others' mean.
+def steps_at(frames: UInt8[np.ndarray, "frames rows cols 3"], trained: int) -> tuple[float, float]:
+    """Largest steps about the end of the trained frames, as multiples of the mean of all others.
 
     Args:
         frames: More than were trained with, and five at least.
         trained: How many were.
+
+    Returns:
+        The one of the thing, and the one of pixels.
     """
     pixels = frames.astype(np.float32) / 255
-    steps = np.sqrt(np.square(np.diff(pixels, axis=0)).mean((1, 2, 3)))
-    is_near = np.abs(np.arange(len(steps)) - (trained - 1)) <= 1
-    return float((steps[is_near].max() + QUIET) / (steps[~is_near].mean() + QUIET))
+    changes = np.sqrt(np.square(np.diff(pixels, axis=0)).mean((1, 2, 3)))
+    is_near = np.abs(np.arange(len(changes)) - (trained - 1)) <= 1
+
+    def largest(steps: np.ndarray, quiet: float) -> float:
+        return float((steps[is_near].max() + quiet) / (steps[~is_near].mean() + quiet))
+
+    return largest(find_steps(track_thing(frames)), QUIET), largest(changes, STILL)
 
 
 @functools.cache
@@ -189,7 +210,7 @@ def _measure(section: str, outcomes: Sequence[Outcome]) -> list[Line]:
         directions = [one.is_direction_right for one in moving]
         lines.insert(2, share(section, "direction, of right kinds", directions))
     if section == LONGER:
-        lines.append(share(section, "no jump", [one.step < JUMP for one in seen]))
+        lines.append(share(section, "no jump", [not one.has_jump for one in seen]))
     if section == FIRST:
         lines.append(share(section, "known frame kept", [one.changed < KEPT for one in seen]))
     return lines

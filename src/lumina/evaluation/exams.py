@@ -110,6 +110,8 @@ def by_language(
 _MODULES: Mapping[str, str] = {
     "solids": "lumina.evaluation.clouds",
     "motion": "lumina.evaluation.clips",
+    "sounds": "lumina.evaluation.sounds",
+    "music": "lumina.evaluation.tunes",
 }
 """Where the exam of each world is. The first of a modality is for models without a record."""
 
@@ -120,9 +122,14 @@ def open_exam(checkpoint: Checkpoint) -> Exam:
     Raises:
         LuminaError: If there is none, or what it needs is not installed.
     """
-    exam = importlib.import_module(_MODULES[_world_of(checkpoint)]).EXAM(checkpoint.defaults)
+    exam = exam_of(_world_of(checkpoint), checkpoint.defaults)
     exam.world.check()
     return exam
+
+
+def exam_of(world: str, usual: Mapping[str, Any]) -> Exam:
+    """The exam of a world, for models with some usual settings."""
+    return importlib.import_module(_MODULES[world]).EXAM(usual)
 
 
 def worlds_of(folder: Path) -> list[str]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 
@@ -21,6 +21,7 @@ STEPS, GUIDANCE = 30, 4.0
 GRID, RESULT = "grid.png", "result.json"
 
 
+@runtime_checkable
 class InSection(Protocol):
     """Something to ask for."""
 

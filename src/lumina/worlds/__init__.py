@@ -51,6 +51,7 @@ class World(Protocol):
 
 _MODULES: Mapping[str, str] = {
     "motion": "lumina.worlds.motion_world",
+    "music": "lumina.worlds.music_world",
     "solids": "lumina.worlds.solid_world",
     "sounds": "lumina.worlds.sound_world",
 }
