@@ -24,7 +24,7 @@ from lumina.flags import (
     add_reproduce_flags,
     add_task_flags,
 )
-from lumina.requests import OF_MODALITIES, SCHEDULER_SETTINGS, ClassToImage, TextToImage
+from lumina.requests import OF_MODALITIES, ClassToImage
 from lumina.settings import names_of
 from lumina.tasks import TASKS
 
@@ -217,41 +217,17 @@ def recognize(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Measure how well a model draws what prompts say, or tells what pictures show."""
-    from lumina.catalog import find, load
-    from lumina.evaluation import drawings
-    from lumina.fitting import refuse_misfits
-    from lumina.flow.scheduler import choose_scheduler
-    from lumina.media import free_path
+    """Measure how well a model makes what prompts say, or tells what pictures show."""
+    from lumina.evaluation.models import Wanted, evaluate
 
-    checkpoint = find(options.model)
-    if checkpoint.is_recognizer:
-        _evaluate_recognition(options)
-        return
-    given: dict[str, Any] = {n: value for n, value in vars(options).items() if n in MEASURED}
-    request = TextToImage(prompt="-", **given)  # refuses what is out of range
-    refuse_misfits(request, given, checkpoint)
-    drawings.check(checkpoint.folder, names=options.names, languages=options.languages)
-    output = options.output or free_path(Path(f"evaluation-{Path(options.model).name}"))
-    pipeline = load(options.model, dtype=options.dtype, device=options.device)
-    pipeline.set_progress_bar_config(disable=True)
-    chosen = {name: given[name] for name in SCHEDULER_SETTINGS if name in given}
-    pipeline.scheduler = choose_scheduler(pipeline.scheduler, chosen)
-    result = drawings.evaluate(
-        pipeline,
-        checkpoint.folder,
-        names=options.names,
-        languages=options.languages,
-        full=options.full,
-        progress=_tell,
-        output=output,
-        steps=given.get("steps", checkpoint.defaults.get("steps")),
-        guidance=given.get("guidance", checkpoint.defaults.get("guidance")),
-    )
-    result["evaluations"] = pipeline.evaluations._asdict()
-    print(json.dumps(result, indent=2) if options.json else drawings.table(result))
-    _tell(f"evaluations: {pipeline.evaluations}")
-    _tell(f"pictures and numbers: {output}")
+    given = vars(options)
+    names = ("model", "names", "languages", "full", "output", "dtype", "device")
+    chosen = {name: given[name] for name in MEASURED if name in given}
+    wanted = Wanted(**{name: given[name] for name in names}, chosen=chosen)
+    _quiet_libraries()
+    evaluated = evaluate(wanted, _tell)
+    print(json.dumps(evaluated.result, indent=2) if options.json else evaluated.table)
+    _tell(f"files and numbers: {evaluated.folder}")
 
 
 def reproduce(options: argparse.Namespace) -> None:
@@ -268,26 +244,6 @@ def reproduce(options: argparse.Namespace) -> None:
     for name, verdict in verdicts.items():
         print(f"{name:14} {verdict}")
     _tell(f"page: {options.out / 'docs' / 'claims.md'}")
-
-
-def _evaluate_recognition(options: argparse.Namespace) -> None:
-    from lumina.evaluation.recognition import evaluate, table
-    from lumina.media import free_path
-    from lumina.pipelines.recognition import load_recognizer
-
-    for name in ("names", "languages", *MEASURED):
-        if getattr(options, name, None) is not None:
-            flag = f"--{name.replace('_', '-')}"
-            raise LuminaError(
-                f"{options.model} makes no pictures, and so {flag} has no meaning",
-                hint=f"leave {flag} out",
-            )
-    output = options.output or free_path(Path(f"evaluation-{Path(options.model).name}"))
-    _quiet_libraries()
-    pipeline = load_recognizer(options.model, dtype=options.dtype, device=options.device)
-    result = evaluate(pipeline, full=options.full, progress=_tell, output=output)
-    print(json.dumps(result, indent=2) if options.json else table(result))
-    _tell(f"pictures and numbers: {output}")
 
 
 class _Parser(argparse.ArgumentParser):

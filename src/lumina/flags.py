@@ -156,7 +156,7 @@ def add_recognize_flags(command: argparse.ArgumentParser) -> None:
 def add_evaluate_flags(command: argparse.ArgumentParser) -> None:
     """Give a command a model to measure, by what and how."""
     command.add_argument("model", metavar="NAME|FOLDER", help="what to measure")
-    command.add_argument("--names", type=int, metavar="N", help="how many things to draw")
+    command.add_argument("--names", type=int, metavar="N", help="how many things to ask for")
     command.add_argument(
         "--languages", type=_comma_separated, metavar="LIST", help="such as en,fr,ja (default: all)"
     )
@@ -171,7 +171,7 @@ def add_evaluate_flags(command: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="for a grid of pictures and all numbers (default: a new one here)",
+        help="for some results and all numbers (default: a new one here)",
     )
     chosen = command.add_argument_group("how to draw")
     add_flags(chosen, TextToImage, MEASURED, set_by_model={"steps"})

@@ -10,7 +10,8 @@ from PIL import Image
 import lumina
 from lumina import LuminaError
 from lumina.errors import UnknownNameError
-from lumina.evaluation.drawings import GRID, RESULT, Outcome, evaluate, measure, table
+from lumina.evaluation.drawings import Outcome, evaluate, measure, table
+from lumina.evaluation.results import GRID, RESULT
 from lumina.evaluation.trials import BASE, SIZES, Counts, Trial, plan
 from lumina.media import read_record
 from lumina.types import Size

@@ -4,7 +4,8 @@ import pytest
 
 from lumina.cli import main
 from lumina.errors import LuminaError
-from lumina.evaluation.recognition import GRID, QUICK, RESULT, SIZES, draw_views, evaluate, table
+from lumina.evaluation.recognition import QUICK, SIZES, draw_views, evaluate, table
+from lumina.evaluation.results import GRID, RESULT
 from lumina.pipelines.recognition import load_recognizer
 
 

@@ -17,6 +17,9 @@ from lumina.errors import LuminaError
 from lumina.requests import OF_MODALITIES, OF_TEXT
 
 INDEX = "model_index.json"
+MADE_BY = "training.json"
+"""File beside weights that says which run made them."""
+
 PARTS = ("transformer", "vae", "text_encoder", "vocoder")
 """Models that a pipeline may have."""
 

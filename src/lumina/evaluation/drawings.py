@@ -1,12 +1,10 @@
 """How well a model draws what captions say: things, colors, places, pairs, sizes, languages."""
 
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,23 +12,29 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-import lumina
-from lumina.devices import report
-from lumina.errors import LuminaError, UnknownNameError
+from lumina.errors import LuminaError
 from lumina.evaluation.autoencoder import psnr_of_unseen, round_trip
-from lumina.evaluation.intervals import interval_of_mean, wilson
+from lumina.evaluation.lines import Line, mean, rows_of, share
+from lumina.evaluation.results import (
+    check_counts,
+    last_row,
+    make_all,
+    other_languages,
+    prepare,
+    settings_of,
+    some_of_each,
+    versions,
+    write_folder,
+)
 from lumina.evaluation.trials import BASE, FULL, QUICK, SEED, Counts, Trial, plan, shuffled
-from lumina.media import make_folder, make_grid, refuse_existing, write_png
 from lumina.types import Size
 from lumina.worlds.captions import Brief, stage, write
 from lumina.worlds.drawings import find_font, paint
 from lumina.worlds.judge import Lineup, Verdict
 from lumina.worlds.references import load_references
-from lumina.worlds.vocabulary import LANGUAGES
 
-STEPS, GUIDANCE = 30, 4.0  # where none are given, as in the pipeline
-IN_GRID = 12  # pictures of each section
-GRID, RESULT = "grid.png", "result.json"
+CALLED = "pictures"
+IN_GRID = 12  # of each section
 
 Pixels = UInt8[np.ndarray, "rows cols 3"]
 
@@ -49,29 +53,6 @@ class Outcome(NamedTuple):
         if self.trial.section == "place":
             return self.verdict.is_place_right
         return self.verdict.is_found
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measured number.
-
-    Args:
-        section: What is measured.
-        what: On which part of it.
-        count: Samples.
-        value: A share, or decibels.
-        low: Lower end of the 95 % interval.
-        high: Upper end of it.
-        unit: "share" or "dB".
-    """
-
-    section: str
-    what: str
-    count: int
-    value: float
-    low: float
-    high: float
-    unit: str = "share"
 
 
 def evaluate(
@@ -112,21 +93,14 @@ def evaluate(
     began = time.monotonic()
     check(folder, names=names, languages=languages)
     things, drawings = load_references(folder)
-    others = _check_languages(languages)
+    others = other_languages(languages)
     if output is not None:
-        make_folder(output)
-        for name in (GRID, RESULT):
-            refuse_existing(output / name)
+        prepare(output)
     counts = FULL if full else QUICK
     if names is not None:
         counts = replace(counts, names=min(counts.names, len(things)))
         counts = counts.scaled(names / counts.names)
-    settings = {
-        "steps": STEPS if steps is None else steps,
-        "guidance": GUIDANCE if guidance is None else guidance,
-        "scheduler": _settings_of(getattr(pipeline, "scheduler", None)),
-        "dtype": str(pipeline.dtype).removeprefix("torch."),
-        "device": str(pipeline.device),
+    settings = settings_of(pipeline, steps=steps, guidance=guidance) | {
         "seed": SEED,
         "batch_size": batch_size,
         "counts": asdict(counts),
@@ -135,10 +109,18 @@ def evaluate(
 
     lineup = Lineup(things, drawings)
     trials = plan(things, counts, languages=others)
-    artist = _Artist(pipeline, settings["steps"], settings["guidance"], batch_size)
-    shown = set(_choose_shown(trials))
+    artist = _Artist(pipeline, settings["steps"], settings["guidance"])
+    shown = set(some_of_each([trial for trial in trials if trial.size == BASE], IN_GRID))
     outcomes, cells = [], []
-    for trial, pixels in artist.draw(trials, progress or _say_nothing):
+    drawn = make_all(
+        trials,
+        artist.draw,
+        alike=lambda trial: trial.size,
+        at_once=batch_size,
+        called=CALLED,
+        tell=progress or _say_nothing,
+    )
+    for trial, pixels in drawn:
         outcome = Outcome(trial, lineup.judge(trial.brief, pixels))
         outcomes.append(outcome)
         if trial in shown:
@@ -152,10 +134,10 @@ def evaluate(
         "skipped": skipped,
         "settings": settings,
         "seconds": {
-            "pictures": round(made - began, 1),
+            CALLED: round(made - began, 1),
             "total": round(time.monotonic() - began, 1),
         },
-        "versions": {"lumina": lumina.__version__} | report(),
+        "versions": versions(),
         "samples": [_describe(outcome) for outcome in outcomes],
     }
     if output is not None:
@@ -173,9 +155,8 @@ def check(
             than one thing is to be named.
     """
     load_references(folder)
-    _check_languages(languages)
-    if names is not None and names < 1:
-        raise LuminaError(f"names is {names}, which is out of range", hint="allowed: 1 and above")
+    other_languages(languages)
+    check_counts(names)
 
 
 def measure(outcomes: Sequence[Outcome]) -> list[Line]:
@@ -185,47 +166,32 @@ def measure(outcomes: Sequence[Outcome]) -> list[Line]:
         by_section.setdefault(outcome.trial.section, []).append(outcome)
     retrieval, sizes = by_section["retrieval"], by_section["sizes"]
     lines = [
-        _share("retrieval", "English, top-1", [o.is_right for o in retrieval]),
-        _share("retrieval", "English, top-5", [o.verdict.is_near for o in retrieval]),
+        share("retrieval", "English, top-1", [o.is_right for o in retrieval]),
+        share("retrieval", "English, top-5", [o.verdict.is_near for o in retrieval]),
     ]
     if spoken := by_section.get("languages"):
-        lines.append(_share("languages", "all others, top-1", [o.is_right for o in spoken]))
+        lines.append(share("languages", "all others, top-1", [o.is_right for o in spoken]))
         lines += _shares("languages", spoken, lambda o: o.trial.language)
     for section, what in (
         ("color", "background, held out"),
         ("place", "place, held out"),
         ("pairs", "both found and the relation right, held out"),
     ):
-        lines.append(_share(section, what, [o.is_right for o in by_section[section]]))
+        lines.append(share(section, what, [o.is_right for o in by_section[section]]))
     either = [min(o.verdict.ranks) == 0 for o in by_section["pairs"]]
-    lines.append(_share("pairs", "at least one found", either))
+    lines.append(share("pairs", "at least one found", either))
     briefs = {o.trial.brief for o in sizes}
     same = [o.is_right for o in retrieval if o.trial.brief in briefs]
-    lines.append(_share("sizes", f"{_name(BASE)}, the same names", same))
-    lines.append(_share("sizes", "all others", [o.is_right for o in sizes]))
+    lines.append(share("sizes", f"{_name(BASE)}, the same names", same))
+    lines.append(share("sizes", "all others", [o.is_right for o in sizes]))
     return lines + _shares("sizes", sizes, lambda o: _name(o.trial.size))
 
 
 def table(result: dict[str, Any]) -> str:
     """A result of `evaluate` as text."""
-    lines = [Line(**line) for line in result["lines"]]
-    width = max(len(line.what) for line in lines)
-    rows = [f"{'':10} {'':{width}} {'count':>6} {'value':>8}   95 % interval"]
-    section = None
-    for line in lines:
-        first = "" if line.section == section else line.section
-        section = line.section
-        value, low, high = (_number(v, line.unit) for v in (line.value, line.low, line.high))
-        interval = f"{low} to {high}"
-        rows.append(f"{first:10} {line.what:{width}} {line.count:6} {value:>8}   {interval}")
+    rows = rows_of([Line(**line) for line in result["lines"]])
     rows += [f"{name:10} not measured: {reason}" for name, reason in result["skipped"].items()]
-    settings = result["settings"]
-    rows.append(
-        f"{settings['steps']} steps, guidance {settings['guidance']:g}, {settings['dtype']} on "
-        f"{settings['device']}, {len(result['samples'])} pictures in "
-        f"{result['seconds']['total']:.0f} s"
-    )
-    return "\n".join(rows)
+    return "\n".join([*rows, last_row(result, CALLED)])
 
 
 class _Artist(NamedTuple):
@@ -234,23 +200,10 @@ class _Artist(NamedTuple):
     pipeline: Any
     steps: int
     guidance: float
-    batch_size: int
 
-    def draw(
-        self, trials: Sequence[Trial], tell: Callable[[str], None]
-    ) -> Iterator[tuple[Trial, Pixels]]:
-        """Yield each trial with its picture."""
-        began, done = time.monotonic(), 0
-        for size, group in groupby(trials, lambda trial: trial.size):
-            same_size = list(group)
-            for start in range(0, len(same_size), self.batch_size):
-                batch = same_size[start : start + self.batch_size]
-                yield from zip(batch, self._draw_batch(batch, size), strict=True)
-                done += len(batch)
-                left = (time.monotonic() - began) / done * (len(trials) - done)
-                tell(f"{done} of {len(trials)} pictures ({batch[-1].section}), {left:.0f} s left")
-
-    def _draw_batch(self, batch: list[Trial], size: Size) -> list[Pixels]:
+    def draw(self, batch: list[Trial]) -> list[Pixels]:
+        """Pictures of trials of one size."""
+        size = batch[0].size
         images = self.pipeline(
             prompt=[trial.prompt for trial in batch],
             width=size.width,
@@ -285,24 +238,10 @@ def _measure_autoencoder(
         batch_size=batch_size,
     )
     what = "PSNR in the box of unseen drawings"
-    mean, interval = fmean(values), interval_of_mean(values)
     return [
-        _share("ceiling", "English, top-1, VAE round trips", [v.is_found for v in verdicts]),
-        Line("vae", what, len(values), mean, *interval, unit="dB"),
+        share("ceiling", "English, top-1, VAE round trips", [v.is_found for v in verdicts]),
+        mean("vae", what, values, unit="dB"),
     ], {}
-
-
-def _check_languages(languages: Sequence[str] | None) -> list[str]:
-    chosen = LANGUAGES if languages is None else languages
-    for language in chosen:
-        if language not in LANGUAGES:
-            raise UnknownNameError.among(LANGUAGES, language, kind="language")
-    return [code for code in dict.fromkeys(chosen) if code != "en"]
-
-
-def _share(section: str, what: str, are_right: Sequence[bool]) -> Line:
-    right, count = sum(are_right), len(are_right)
-    return Line(section, what, count, right / count, *wilson(right, count))
 
 
 def _shares(
@@ -310,24 +249,9 @@ def _shares(
 ) -> list[Line]:
     """One line for each part of a section."""
     return [
-        _share(section, name, [outcome.is_right for outcome in group])
+        share(section, name, [outcome.is_right for outcome in group])
         for name, group in groupby(outcomes, part)
     ]
-
-
-def _settings_of(scheduler: Any) -> dict[str, Any] | None:
-    if scheduler is None:
-        return None
-    return {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
-
-
-def _choose_shown(trials: Sequence[Trial]) -> list[Trial]:
-    """A few of each section for the grid, which takes one size."""
-    chosen = []
-    for _, group in groupby((t for t in trials if t.size == BASE), lambda t: t.section):
-        same_section = list(group)
-        chosen += same_section[:: -(-len(same_section) // IN_GRID)]
-    return chosen
 
 
 def _describe(outcome: Outcome) -> dict[str, Any]:
@@ -351,10 +275,7 @@ def _write(
     folder: Path, result: dict[str, Any], cells: Sequence[tuple[Outcome, np.ndarray]]
 ) -> None:
     pictures = [Image.fromarray(pixels) for _, pixels in cells]
-    record = {key: result[key] for key in ("settings", "versions")}
-    write_png(folder / GRID, make_grid(pictures, [_label(o) for o, _ in cells]), record)
-    text = json.dumps(result, indent=2, ensure_ascii=False)
-    (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+    write_folder(folder, result, pictures, [_label(outcome) for outcome, _ in cells])
 
 
 def _label(outcome: Outcome) -> str:
@@ -366,10 +287,6 @@ def _label(outcome: Outcome) -> str:
 
 def _name(size: Size) -> str:
     return f"{size.width}x{size.height}"
-
-
-def _number(value: float, unit: str) -> str:
-    return f"{100 * value:.1f} %" if unit == "share" else f"{value:.2f} dB"
 
 
 def _say_nothing(text: str) -> None:

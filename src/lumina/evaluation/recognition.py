@@ -1,6 +1,5 @@
 """How often a network tells what a picture shows, at sizes that it was and was not trained on."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,12 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-import lumina
-from lumina.devices import report
 from lumina.errors import LuminaError
-from lumina.evaluation.drawings import Line
-from lumina.evaluation.intervals import wilson
-from lumina.media import make_folder, make_grid, refuse_existing, write_png
+from lumina.evaluation.lines import Line, rows_of, share
+from lumina.evaluation.results import prepare, versions, write_folder
 from lumina.pipelines.recognition import LuminaRecognitionPipeline
 from lumina.types import Size
 from lumina.worlds.recognition import Gallery, View, draw_view, open_gallery, paint_view
@@ -32,7 +28,6 @@ QUICK, FULL = 5, 20
 """Views of each class."""
 
 SEED = 1234
-GRID, RESULT = "grid.png", "result.json"
 IN_GRID = 12  # pictures of each section
 
 _AT_ONCE = 64
@@ -71,9 +66,7 @@ def evaluate(
             hint="lumina-mini-recognition was trained on these",
         )
     if output is not None:
-        make_folder(output)
-        for name in (GRID, RESULT):
-            refuse_existing(output / name)
+        prepare(output)
     views = draw_views(shown, FULL if full else QUICK)
     side = pipeline.transformer.config["sample_size"]
     lines, confused, cells = [], {}, []
@@ -101,7 +94,7 @@ def evaluate(
             "seed": SEED,
         },
         "seconds": round(time.monotonic() - began, 1),
-        "versions": {"lumina": lumina.__version__} | report(),
+        "versions": versions(),
     }
     if output is not None:
         _write(output, result, cells, shown)
@@ -117,13 +110,7 @@ def draw_views(gallery: Gallery, count: int) -> list[View]:
 
 def table(result: dict[str, Any]) -> str:
     """A result of `evaluate` as text."""
-    rows = [f"{'':12} {'':14} {'count':>6} {'top-1':>8}   95 % interval"]
-    section = None
-    for line in (Line(**line) for line in result["lines"]):
-        first = "" if line.section == section else line.section
-        section = line.section
-        value, low, high = (f"{100 * share:.1f} %" for share in (line.value, line.low, line.high))
-        rows.append(f"{first:12} {line.what:14} {line.count:6} {value:>8}   {low} to {high}")
+    rows = rows_of([Line(**line) for line in result["lines"]])
     settings = result["settings"]
     rows.append(
         f"{settings['positions']} positions, trained size {settings['side']}x{settings['side']},"
@@ -147,11 +134,7 @@ def _measure(
     drawings = [is_right for is_right, is_ink in zip(are_right, are_ink, strict=True) if not is_ink]
     digits = [is_right for is_right, is_ink in zip(are_right, are_ink, strict=True) if is_ink]
     parts = {"all": are_right, "drawings": drawings, "unseen digits": digits}
-    return [
-        Line(section, what, len(part), sum(part) / len(part), *wilson(sum(part), len(part)))
-        for what, part in parts.items()
-        if part
-    ]
+    return [share(section, what, part) for what, part in parts.items() if part]
 
 
 def _confusions(views: Sequence[View], found: Sequence[str], gallery: Gallery) -> dict[str, int]:
@@ -173,7 +156,4 @@ def _write(
     labels = [
         name if name == gallery.names[view.label] else f"WRONG: {name}" for _, view, name in cells
     ]
-    record = {key: result[key] for key in ("settings", "versions")}
-    write_png(folder / GRID, make_grid([picture for picture, *_ in cells], labels), record)
-    text = json.dumps(result, indent=2, ensure_ascii=False)
-    (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+    write_folder(folder, result, [picture for picture, *_ in cells], labels)

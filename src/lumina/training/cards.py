@@ -7,8 +7,8 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCard, ModelCardData, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
+from lumina.checkpoints.folder import MADE_BY
 from lumina.errors import LuminaError
-from lumina.training.recipes import MADE_BY
 from lumina.training.reporting import METRICS
 from lumina.worlds.references import NOTICE
 

@@ -29,14 +29,14 @@ from torch import Tensor, nn
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.catalog import Checkpoint, find, load
-from lumina.checkpoints.folder import INDEX, read_json
+from lumina.checkpoints.folder import INDEX, MADE_BY, read_json
 from lumina.errors import LuminaError
 from lumina.flow.path import flow_loss
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.media import make_grid
 from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.training.alignment import draw_caption
-from lumina.training.recipes import MADE_BY, FewStepsRecipe
+from lumina.training.recipes import FewStepsRecipe
 from lumina.training.sharding import ALONE, Share, own_share
 from lumina.worlds.captions import draw_brief
 from lumina.worlds.references import load_references

@@ -12,10 +12,10 @@ from peft import get_peft_model_state_dict
 from torch import nn
 
 from lumina.checkpoints.difference import difference_of, save_difference
-from lumina.checkpoints.folder import INDEX, PARTS_OF
+from lumina.checkpoints.folder import INDEX, MADE_BY, PARTS_OF
 from lumina.pipelines.assembly import assemble, text_encoder_folder, vae_folder
 from lumina.pipelines.text_to_image import LuminaPipeline
-from lumina.training.recipes import MADE_BY, FlowRecipe
+from lumina.training.recipes import FlowRecipe
 
 
 def make_pipeline(recipe: FlowRecipe, network: Any, size: Sequence[int]) -> Any:

@@ -14,9 +14,6 @@ from lumina.settings import from_table, setting
 if TYPE_CHECKING:
     from lumina.training.trainer import Objective
 
-MADE_BY = "training.json"
-"""File beside weights that says which run made them."""
-
 # Settings that a run may change between a stop and a resume.
 CHANGEABLE = {
     "out",

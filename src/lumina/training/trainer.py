@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from lumina.backbones.parallel import share_tokens
+from lumina.checkpoints.folder import MADE_BY
 from lumina.devices import move, pick_device
 from lumina.errors import LuminaError
 from lumina.training.cards import write_card
@@ -32,7 +33,7 @@ from lumina.training.checkpointing import Checkpoints
 from lumina.training.guard import Guard
 from lumina.training.metering import PASSES, Meter, matmul_peak
 from lumina.training.optimizers import make_optimizers, rate_factor
-from lumina.training.recipes import MADE_BY, Recipe
+from lumina.training.recipes import Recipe
 from lumina.training.reporting import METRICS, Reporter, keep_lines
 from lumina.training.sharding import (
     Share,

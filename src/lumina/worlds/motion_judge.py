@@ -192,9 +192,19 @@ def find_jump(track: Track) -> float:
 
     The mean, since half of the steps of a clip may be none at all: what has faded in stays.
     """
-    steps = np.abs(np.diff(track.clarity)) / FADING
+    steps = find_steps(track)
     if len(steps) < 2:
         return 1.0
+    largest = steps.max()
+    others = (steps.sum() - largest) / (len(steps) - 1)
+    return float((largest + QUIET) / (others + QUIET))
+
+
+def find_steps(track: Track) -> Float[np.ndarray, " between"]:
+    """How much the place, the size and the clearness of a thing change between frames."""
+    steps = np.abs(np.diff(track.clarity)) / FADING
+    if len(track.times) < 2:
+        return steps
     changes = np.column_stack(
         [np.diff(track.centers, axis=0) / TRAVEL, np.diff(np.log(track.sizes)) / GROWTH]
     )
@@ -203,9 +213,7 @@ def find_jump(track: Track) -> float:
     moved = weights * np.linalg.norm(changes, axis=1) / np.diff(track.times)
     before = track.times[:-1].astype(int)
     steps[before] = np.hypot(steps[before], moved)
-    largest = steps.max()
-    others = (steps.sum() - largest) / (len(steps) - 1)
-    return float((largest + QUIET) / (others + QUIET))
+    return steps
 
 
 def _find_thing(

@@ -79,5 +79,11 @@ WORLD = MotionWorld
 @functools.cache
 def usual_cast() -> Cast:
     """The things of lumina-mini."""
+    return Cast(*usual_references())
+
+
+@functools.cache
+def usual_references() -> tuple[list[str], UInt8[np.ndarray, "n side side 4"]]:
+    """Emoji of lumina-mini, and the drawing of each as RGBA bytes."""
     folder = importlib.resources.files("lumina") / "weights" / "lumina-mini"
-    return Cast(*load_references(Path(str(folder))))
+    return load_references(Path(str(folder)))

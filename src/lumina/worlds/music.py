@@ -27,7 +27,7 @@ INSTRUMENTS = {
     "guitar": 25,
     "violin": 40,
     "trumpet": 56,
-    "flute": 73,
+    "clarinet": 71,
 }
 """Instruments of General MIDI that speak at once, so that beats can be heard."""
 
@@ -67,17 +67,30 @@ class Tune:
         return tuple((self.key + step) % 12 for step in MODES[self.mode])
 
 
-def draw_tune(rng: np.random.Generator) -> Tune:
-    """Random piece for training: never one that is held out."""
+def draw_tune(
+    rng: np.random.Generator,
+    *,
+    is_held_out: bool = False,
+    form: str | None = None,
+    instrument: str | None = None,
+) -> Tune:
+    """Random piece.
+
+    Args:
+        rng: Source of chance.
+        is_held_out: Whether to draw one that is never trained on, or one that may be.
+        form: None is any, as for the instrument.
+        instrument: What plays it.
+    """
     while True:
         tune = Tune(
-            form=str(rng.choice(FORMS)),
-            instrument=str(rng.choice(list(INSTRUMENTS))),
+            form=form or str(rng.choice(FORMS)),
+            instrument=instrument or str(rng.choice(list(INSTRUMENTS))),
             key=int(rng.integers(12)),
             mode=str(rng.choice(list(MODES))),
             tempo=int(rng.choice(TEMPI)),
         )
-        if not tune.is_held_out:
+        if tune.is_held_out == is_held_out:
             return tune
 
 
@@ -139,6 +152,7 @@ def render_tune(
 _START = 0.05  # seconds before the first note
 _OCTAVE = 60  # MIDI pitch of the C from which keys are counted; keys above F lie below it
 _HIGHEST_KEY = 5
+_TELLING = {2, 5, 6}
 
 
 def _pitch(tune: Tune, degree: int) -> int:
@@ -154,10 +168,15 @@ def _scale_degree(beat: int) -> int:
 
 
 def _walk(rng: np.random.Generator, beats: int) -> list[int]:
-    """Degrees of a melody: mostly steps, within an octave, from the first pitch back to it."""
-    degrees = [0]
-    while len(degrees) < beats - 1:
-        step = int(rng.choice([-2, -1, -1, 1, 1, 2, 4]))
-        if 0 <= degrees[-1] + step <= 7:
-            degrees.append(degrees[-1] + step)
-    return [*degrees, 0][:beats]
+    """Degrees of a melody: mostly steps, within an octave, from the first pitch back to it.
+
+    One that is long enough has a third, a sixth or a seventh, by which the modes differ.
+    """
+    while True:
+        degrees = [0]
+        while len(degrees) < beats - 1:
+            step = int(rng.choice([-2, -1, -1, 1, 1, 2, 4]))
+            if 0 <= degrees[-1] + step <= 7:
+                degrees.append(degrees[-1] + step)
+        if beats < 3 or _TELLING & set(degrees):
+            return [*degrees, 0][:beats]

@@ -8,8 +8,11 @@ from jaxtyping import Float
 
 from lumina.worlds.music import INSTRUMENTS, Tune, compose, draw_tune, render_tune
 from lumina.worlds.music_hearing import Heard, hear, key_of, tempo_of
-from lumina.worlds.sound_judge import JUDGE_SEED, SoundJudge
+from lumina.worlds.sound_judge import JUDGE_SEED, SoundJudge, with_losses
 from lumina.worlds.sounds import SECONDS
+
+CLIPS = 40
+"""Pieces of each instrument that a judge is made of."""
 
 TEMPO_TOLERANCE = 0.08
 PITCH_TOLERANCE = 0.5  # semitones
@@ -61,7 +64,7 @@ def pitch_share(heard: Heard, tune: Tune) -> float:
     return float(np.mean(right))
 
 
-def fit_instruments(clips: int = 40) -> SoundJudge:
+def fit_instruments() -> SoundJudge:
     """A judge of the instruments that play music.
 
     Raises:
@@ -70,8 +73,9 @@ def fit_instruments(clips: int = 40) -> SoundJudge:
     examples = {}
     for number, name in enumerate(INSTRUMENTS):
         rng = np.random.default_rng((JUDGE_SEED, 9, number))
-        tunes = [replace(draw_tune(rng), instrument=name) for _ in range(clips)]
-        examples[name] = [render_tune(t, rng, seconds=float(rng.uniform(*SECONDS))) for t in tunes]
+        tunes = [replace(draw_tune(rng), instrument=name) for _ in range(CLIPS)]
+        clips = [render_tune(t, rng, seconds=float(rng.uniform(*SECONDS))) for t in tunes]
+        examples[name] = with_losses(clips, rng)
     return SoundJudge.fit(examples)
 
 

@@ -1,5 +1,6 @@
 """The judge of generated sounds: which instrument or effect is heard."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,14 @@ from safetensors.numpy import save_file
 
 from lumina.errors import LuminaError
 from lumina.worlds.hearing import describe
+from lumina.worlds.sounds import KINDS, SECONDS, draw_brief, render
+from lumina.worlds.vocoding import pass_through_mel
 
 CLIPS = 60
 """Renderings of each kind that a judge is made of."""
+
+JUDGES = Path(__file__).parent / "judges"
+"""Where those are that `benchmarks/judges.py --fit` has made."""
 
 JUDGE_SEED = 77
 """Nothing that is trained or judged has this seed."""
@@ -56,7 +62,7 @@ class SoundJudge:
         self.means = means
 
     @classmethod
-    def fit(cls, examples: Mapping[str, Sequence[Float[np.ndarray, " samples"]]]) -> "SoundJudge":
+    def fit(cls, examples: Mapping[str, Sequence[Float[np.ndarray, " _"]]]) -> "SoundJudge":
         """A judge from waveforms of each kind, of which there are at least two."""
         names = list(examples)
         groups = [np.stack([describe(one) for one in examples[name]]) for name in names]
@@ -105,6 +111,35 @@ class SoundJudge:
             names = file.metadata()["names"].split("\n")
             center, axes, means = (file.get_tensor(name) for name in ("center", "axes", "means"))
         return cls(names, center=center, axes=axes, means=means)
+
+
+def fit_kinds() -> SoundJudge:
+    """A judge of all kinds of instruments and effects.
+
+    Raises:
+        LuminaError: If fluidsynth or the soundfont is not installed.
+    """
+    examples = {}
+    for number, name in enumerate(KINDS):
+        rng = np.random.default_rng((JUDGE_SEED, number))
+        briefs = [draw_brief(rng, kind=name) for _ in range(CLIPS)]
+        clips = [render(brief, rng, seconds=float(rng.uniform(*SECONDS))) for brief in briefs]
+        examples[name] = with_losses(clips, rng)
+    return SoundJudge.fit(examples)
+
+
+def with_losses(
+    clips: Sequence[Float[np.ndarray, " _"]], rng: np.random.Generator
+) -> list[Float[np.ndarray, " _"]]:
+    """Sounds, and each as a better or worse vocoder leaves it."""
+    lost = [pass_through_mel(clip, rng, rounds=4, astray=float(rng.random())) for clip in clips]
+    return [*clips, *lost]
+
+
+@functools.cache
+def usual_judge(name: str) -> SoundJudge:
+    """A judge that comes with the package: of "sounds", or of the instruments of "music"."""
+    return SoundJudge.load(JUDGES / f"{name}.safetensors")
 
 
 _SHRINK = 0.1  # toward equal spread in all directions, since there are more features than sounds

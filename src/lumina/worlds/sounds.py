@@ -63,12 +63,20 @@ class Brief:
         return hashlib.blake2b(key.encode(), digest_size=4).digest()[0] % 10 == 0
 
 
-def draw_brief(rng: np.random.Generator) -> Brief:
-    """Random brief for training: never one that is held out."""
+def draw_brief(
+    rng: np.random.Generator, *, kind: str | None = None, is_held_out: bool = False
+) -> Brief:
+    """Random brief.
+
+    Args:
+        rng: Source of chance.
+        kind: What sounds. None is any.
+        is_held_out: Whether to draw one that is never trained on, or one that may be. Kinds that
+            sound all the time have none that is held out.
+    """
     while True:
-        name = str(rng.choice(list(KINDS)))
-        brief = _any_brief(rng, name)
-        if not brief.is_held_out:
+        brief = _any_brief(rng, kind or str(rng.choice(list(KINDS))))
+        if brief.is_held_out == is_held_out:
             return brief
 
 

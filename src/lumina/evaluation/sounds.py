@@ -1,0 +1,111 @@
+"""Exam of models of sounds: which instrument or effect is heard, and what guidance does.
+
+Each kind of sound is asked for as often as the others, and so are combinations of a kind with a
+number or a register that training leaves out. A judge that was made of other renderings says which
+kind a sound is nearest to. Without guidance: one sound of each kind is asked for again, with the
+same seed and guidance 1, so that what guidance adds is the difference to the line above.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from lumina.evaluation.exams import Outcome, Wish
+from lumina.evaluation.lines import Line, share
+from lumina.worlds.sound_judge import Verdict, usual_judge
+from lumina.worlds.sounds_world import HOP, SAMPLE_RATE, Played, SoundWorld
+from lumina.worlds.sounds import KINDS, Brief, draw_brief, write
+
+ENGLISH, HELD_OUT, GUIDANCE, KIND = "English", "held out", "guidance", "kinds"
+
+EACH_KIND = {False: 3, True: 20}
+"""Sounds of each kind, quick and full; and as many of held-out combinations as all together."""
+
+SEED = 8642
+"""Nothing is trained with it."""
+
+
+class SoundExam:
+    """Sounds of instruments, and effects.
+
+    Args:
+        usual: "seconds" of the sounds of a model.
+    """
+
+    called = "sounds"
+    world = SoundWorld()
+    languages = ("en",)
+
+    def __init__(self, usual: Mapping[str, Any]):
+        self.frames = round(usual["seconds"] * SAMPLE_RATE / HOP)
+
+    def plan(self, *, full: bool, names: int | None, languages: Sequence[str]) -> list[Wish]:
+        """Sounds of all kinds in turn, then what is held out, then the first without guidance."""
+        kinds = list(KINDS)
+        count = len(kinds) * EACH_KIND[full] if names is None else names
+        rng = np.random.default_rng(SEED)
+        briefs = [draw_brief(rng, kind=kinds[number % len(kinds)]) for number in range(count)]
+        wishes = [_wish(ENGLISH, brief, number) for number, brief in enumerate(briefs)]
+        for number in range(count):
+            wishes.append(_wish(HELD_OUT, draw_brief(rng, is_held_out=True), number))
+        plain = {"guidance_scale": 1.0}
+        for wish in wishes[: min(count, len(kinds))]:
+            wishes.append(wish._replace(section=GUIDANCE, arguments=plain))
+        return wishes
+
+    def example(self, wish: Wish) -> Float[np.ndarray, " samples"] | None:
+        """A sound that answers the brief; none twice."""
+        if wish.section == GUIDANCE:
+            return None
+        return self.world.make(Played(wish.brief, SEED + wish.seed), (self.frames,))
+
+    def judge(self, wish: Wish, medium: Float[np.ndarray, " samples"]) -> Verdict:
+        """The nearest kind."""
+        return usual_judge("sounds").judge(medium)
+
+    def measure(self, outcomes: Sequence[Outcome]) -> list[Line]:
+        """How many are right: of all, of instruments and effects, with guidance and without."""
+        parts: dict[str, list[Outcome]] = {}
+        for outcome in outcomes:
+            parts.setdefault(outcome.wish.section, []).append(outcome)
+        lines = [line for name in (ENGLISH, HELD_OUT) for line in _measure(name, parts[name])]
+        if plain := parts.get(GUIDANCE):
+            guided = [_is_right(outcome) for outcome in parts[ENGLISH][: len(plain)]]
+            lines.append(share(GUIDANCE, "top-1, as asked", guided))
+            lines.append(share(GUIDANCE, "top-1, without", [_is_right(one) for one in plain]))
+        for kind in dict.fromkeys(outcome.wish.brief.kind for outcome in parts[ENGLISH]):
+            same = [one for one in parts[ENGLISH] if one.wish.brief.kind == kind]
+            lines.append(share(KIND, kind, [_is_right(outcome) for outcome in same]))
+        return lines
+
+    def describe(self, outcome: Outcome) -> dict[str, Any]:
+        """The brief, and the kind that was heard."""
+        return {
+            "asked": asdict(outcome.wish.brief),
+            "right": _is_right(outcome),
+            "found": outcome.verdict.name,
+            "margin": round(outcome.verdict.margin, 3),
+        }
+
+
+EXAM = SoundExam
+
+
+def _wish(section: str, brief: Brief, number: int) -> Wish:
+    return Wish(section, write(brief), brief, number, {})
+
+
+def _measure(section: str, outcomes: Sequence[Outcome]) -> list[Line]:
+    lines = [share(section, "top-1", [_is_right(outcome) for outcome in outcomes])]
+    for what, is_played in (("instruments", True), ("effects", False)):
+        same = [one for one in outcomes if KINDS[one.wish.brief.kind].is_played == is_played]
+        if same:
+            lines.append(share(section, f"top-1, {what}", [_is_right(one) for one in same]))
+    return lines
+
+
+def _is_right(outcome: Outcome) -> bool:
+    return outcome.verdict.name == outcome.wish.brief.kind

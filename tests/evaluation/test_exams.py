@@ -1,0 +1,147 @@
+import json
+
+import numpy as np
+import pytest
+
+from lumina.checkpoints.folder import MADE_BY
+from lumina.evaluation.clips import CUT, ClipExam, steps_at
+from lumina.evaluation.exams import Outcome, by_language, worlds_of
+from lumina.evaluation.sounds import SoundExam
+from lumina.evaluation.tunes import TuneExam
+from lumina.types import Size
+from lumina.worlds.motion import FRAMES, Clip, paint_clip
+from lumina.worlds.motion_judge import JUMP
+from lumina.worlds.sounds import KINDS
+from lumina.worlds.vocabulary import LANGUAGES
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return ClipExam({"size": "96x96", "frames": 8})
+
+
+@pytest.fixture(scope="module")
+def tunes():
+    return TuneExam({"seconds": 4.096})
+
+
+@pytest.fixture(scope="module")
+def sounds():
+    return SoundExam({"seconds": 3.072})
+
+
+def known(exam, wishes):
+    """What was asked for, with what a perfect model makes of it."""
+    return [(wish, made) for wish in wishes if (made := exam.example(wish)) is not None]
+
+
+def measured(exam, made):
+    lines = exam.measure([Outcome(wish, exam.judge(wish, medium)) for wish, medium in made])
+    return {(line.section, line.what): line.value for line in lines}
+
+
+def shuffled(made, by):
+    """Each wish with what another of its section asked for."""
+    sections = dict.fromkeys(wish.section for wish, _ in made)
+    groups = [[pair for pair in made if pair[0].section == section] for section in sections]
+    return [
+        (group[number][0], group[(number + by) % len(group)][1])
+        for group in groups
+        for number in range(len(group))
+    ]
+
+
+@pytest.fixture(scope="module")
+def painted(font, clips):
+    return known(clips, clips.plan(full=False, names=12, languages=["fr"]))
+
+
+def test_true_clips_are_right_in_every_way(clips, painted):
+    assert set(measured(clips, painted).values()) == {1.0}
+
+
+def test_clips_of_other_prompts_are_wrong(clips, painted):
+    found = measured(clips, shuffled(painted, 1))
+    for section in ("English", "held out", "twice as long"):
+        assert found[section, "thing"] == 0
+        assert found[section, "kind of motion"] == 0
+    assert found["first frame", "known frame kept"] < 0.5
+
+
+@pytest.mark.usefixtures("font")
+def test_a_clip_that_begins_again_has_a_jump_where_it_does():
+    """Such as one whose second half is the first one once more."""
+    clip = Clip("🍎", "move", "right", 0.2, (0.3, 0.5), 0.45)
+    once, longer = (paint_clip(clip, Size(96, 96), count) for count in (FRAMES, 2 * FRAMES))
+    assert max(steps_at(longer, FRAMES)) < 1.5
+    moved, changed = steps_at(np.concatenate([once, once]), FRAMES)
+    assert moved > JUMP
+    assert changed > CUT
+
+
+@pytest.mark.usefixtures("font")
+def test_a_thing_that_becomes_another_has_a_jump():
+    apple, pear = (
+        paint_clip(Clip(thing, "spin", "clockwise", 0.25, extent=0.6), Size(96, 96))
+        for thing in ("🍎", "🍐")
+    )
+    assert steps_at(np.concatenate([apple, pear]), FRAMES)[1] > CUT
+
+
+def test_held_out_clips_are_those_that_training_leaves_out(clips):
+    plan = clips.plan(full=False, names=None, languages=LANGUAGES[1:])
+    held_out = [wish.brief.is_held_out for wish in plan if wish.section == "held out"]
+    assert len(held_out) == 60
+    assert all(held_out)
+    assert not any(wish.brief.is_held_out for wish in plan if wish.section != "held out")
+    assert {wish.language for wish in plan} == set(LANGUAGES)
+
+
+@pytest.mark.usefixtures("soundfont")
+def test_true_sounds_are_heard_and_those_of_other_prompts_are_not(sounds):
+    plan = sounds.plan(full=False, names=len(KINDS), languages=())
+    made = [(wish, medium) for wish, medium in known(sounds, plan) if wish.section == "English"]
+    held_out = known(sounds, plan[: len(KINDS) + 4])[-4:]
+    right, wrong = (measured(sounds, [*one, *held_out]) for one in (made, shuffled(made, 5)))
+    assert right["English", "top-1"] > 0.9
+    assert wrong["English", "top-1"] < 0.1
+
+
+def test_each_kind_of_sound_is_asked_for_as_often(sounds):
+    plan = sounds.plan(full=False, names=None, languages=())
+    english = [wish.brief.kind for wish in plan if wish.section == "English"]
+    assert {english.count(kind) for kind in KINDS} == {3}
+    assert all(wish.brief.is_held_out for wish in plan if wish.section == "held out")
+    plain = [wish for wish in plan if wish.section == "guidance"]
+    assert [wish.brief for wish in plain] == [wish.brief for wish in plan[: len(KINDS)]]
+    assert {wish.arguments["guidance_scale"] for wish in plain} == {1.0}
+
+
+@pytest.mark.usefixtures("soundfont")
+def test_true_pieces_are_heard_and_those_of_other_prompts_are_not(tunes):
+    made = known(tunes, tunes.plan(full=False, names=16, languages=["ja"]))
+    right, wrong = measured(tunes, made), measured(tunes, shuffled(made, 3))
+    for what in ("instrument", "pitch", "tempo", "key"):
+        assert right["English", what] > 0.9
+    assert wrong["English", "instrument"] < 0.2
+    assert wrong["English", "key"] < 0.3
+
+
+def test_pieces_are_asked_for_in_all_languages(tunes):
+    plan = tunes.plan(full=False, names=None, languages=LANGUAGES[1:])
+    assert {wish.language for wish in plan} == set(LANGUAGES)
+    assert all(wish.brief.is_held_out == (wish.section == "held out") for wish in plan)
+
+
+def test_shares_of_languages_are_counted_apart(tunes):
+    wishes = tunes.plan(full=False, names=16, languages=["fr", "ja"])[32:]
+    outcomes = [Outcome(wish, wish.language == "fr") for wish in wishes]
+    lines = by_language(outcomes, lambda one: one.verdict, "tempo")
+    assert [(line.what, line.value) for line in lines] == [("tempo, fr", 1.0), ("tempo, ja", 0.0)]
+
+
+def test_the_worlds_of_a_model_are_those_of_its_record(tmp_path):
+    assert worlds_of(tmp_path) == []
+    data = [{"kind": "world", "world": "music"}, {"kind": "folder", "path": "x"}]
+    (tmp_path / MADE_BY).write_text(json.dumps({"recipe": {"data": data}}))
+    assert worlds_of(tmp_path) == ["music"]
