@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lumina.pipelines.recognition import LuminaRecognitionPipeline
     from lumina.pipelines.regions import Region, grid_regions
     from lumina.pipelines.rewrite import LuminaRewritePipeline
+    from lumina.pipelines.speech import LuminaSpeechPipeline
     from lumina.pipelines.style import LuminaStylePipeline
     from lumina.pipelines.text_to_image import LuminaPipeline
     from lumina.pipelines.upscale import LuminaUpscalePipeline
@@ -49,6 +50,7 @@ _HOMES = {
     "LuminaPointCloudPipeline": "lumina.pipelines.point_cloud",
     "LuminaRecognitionPipeline": "lumina.pipelines.recognition",
     "LuminaRewritePipeline": "lumina.pipelines.rewrite",
+    "LuminaSpeechPipeline": "lumina.pipelines.speech",
     "LuminaStylePipeline": "lumina.pipelines.style",
     "LuminaUpscalePipeline": "lumina.pipelines.upscale",
     "LuminaVideoPipeline": "lumina.pipelines.video",
@@ -80,6 +82,7 @@ __all__ = [
     "LuminaPointCloudPipeline",
     "LuminaRecognitionPipeline",
     "LuminaRewritePipeline",
+    "LuminaSpeechPipeline",
     "LuminaStylePipeline",
     "LuminaUpscalePipeline",
     "LuminaVideoPipeline",

@@ -35,6 +35,7 @@ MODALITY_OF = {
     "LuminaAudioPipeline": "sound",
     "LuminaPointCloudPipeline": "points",
     "LuminaRecognitionPipeline": "labels",
+    "LuminaSpeechPipeline": "speech",
     "LuminaVideoPipeline": "video",
 }
 """What pipelines make, where it is not pictures."""

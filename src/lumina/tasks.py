@@ -30,6 +30,7 @@ from lumina.requests import (
     TextToImage,
     TextToPoints,
     TextToSound,
+    TextToSpeech,
     TextToVideo,
     Tile,
     UpscaleImage,
@@ -368,9 +369,15 @@ def _sound(request: TextToSound, pictures: Pictures) -> Call:
     return Call(None, {"prompt": request.prompt, "seconds": request.seconds})
 
 
+def _say(request: TextToSpeech, pictures: Pictures) -> Call:
+    arguments = {"prompt": request.prompt, "voice": request.voice, "speed": request.speed}
+    return Call(None, arguments)
+
+
 _CALLS: dict[type[MediaRequest], Callable[[Any, Pictures], Call]] = {
     TextToPoints: _mold,
     TextToSound: _sound,
+    TextToSpeech: _say,
     TextToVideo: _film,
 }
 """How media are made that are no pictures."""

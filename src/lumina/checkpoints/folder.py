@@ -52,6 +52,7 @@ PIPELINES = {
     "LuminaAudioPipeline": (*_OF_TEXT, "vocoder"),
     "LuminaPointCloudPipeline": ("transformer", "text_encoder", "scheduler", "tokenizer"),
     "LuminaRecognitionPipeline": ("transformer",),
+    "LuminaSpeechPipeline": ("transformer", "vocoder", "scheduler"),
 }
 """Pipelines that can be loaded, and the folders that each has."""
 

@@ -34,6 +34,7 @@ from lumina.pipelines.panorama import LuminaPanoramaPipeline
 from lumina.pipelines.point_cloud import LuminaPointCloudPipeline
 from lumina.pipelines.recognition import LuminaRecognitionPipeline
 from lumina.pipelines.rewrite import LuminaRewritePipeline
+from lumina.pipelines.speech import LuminaSpeechPipeline
 from lumina.pipelines.style import LuminaStylePipeline
 from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.pipelines.upscale import LuminaUpscalePipeline
@@ -59,6 +60,7 @@ KINDS: dict[str, type[DiffusionPipeline]] = {
     "LuminaPointCloudPipeline": LuminaPointCloudPipeline,
     "LuminaVideoPipeline": LuminaVideoPipeline,
     "LuminaRecognitionPipeline": LuminaRecognitionPipeline,
+    "LuminaSpeechPipeline": LuminaSpeechPipeline,
 }
 """Our class for each that an index may name."""
 
@@ -67,6 +69,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "s
 
 OF_MODALITIES: dict[str, Any] = {
     "sound": LuminaAudioPipeline,
+    "speech": LuminaSpeechPipeline,
     "points": LuminaPointCloudPipeline,
     "video": LuminaVideoPipeline,
 }
@@ -100,7 +103,9 @@ def assemble(
     check_preset(preset)
     dtype = backbone.dtype
     if modality != "image":
-        encoder, tokenizer = _load_text_encoder(text_encoder, backbone, dtype)
+        encoder, tokenizer = None, None
+        if backbone.config["num_classes"] is None:
+            encoder, tokenizer = _load_text_encoder(text_encoder, backbone, dtype)
         kind = OF_MODALITIES[modality]
         folder = Path() if vae is None else vae_folder(vae)
         return kind.around(backbone, encoder, tokenizer, folder, size)

@@ -22,6 +22,7 @@ from lumina.requests.media import (
     MediaRequest,
     TextToPoints,
     TextToSound,
+    TextToSpeech,
     TextToVideo,
 )
 from lumina.requests.sampling import (
@@ -87,6 +88,7 @@ __all__ = [
     "TextToImage",
     "TextToPoints",
     "TextToSound",
+    "TextToSpeech",
     "TextToVideo",
     "Tile",
     "UpscaleImage",

@@ -9,6 +9,7 @@ from lumina.requests.fields import check_prompt, prompt_setting
 from lumina.requests.sampling import ImageRequest, Rule
 from lumina.requests.sizes import check_size
 from lumina.settings import setting
+from lumina.spelling import SPEEDS, VOICES, read_letters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +92,30 @@ class TextToSound(MediaRequest):
     spectrogram: bool = setting(False, "write a picture of the spectrogram beside the file")
 
 
+def _refuse_unspoken(request: "TextToSpeech") -> None:
+    read_letters(request.prompt)
+    if request.negative:
+        read_letters(request.negative)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToSpeech(MediaRequest):
+    """Say sentences, by models of speech."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (*MediaRequest.rules, _refuse_unspoken)
+    endings: ClassVar[tuple[str, ...]] = (".wav", ".flac", ".png")
+
+    voice: str = setting(VOICES[0], "who says it", choices=VOICES)
+    speed: float = setting(
+        1.0, "how much faster than usual it is said", ge=SPEEDS[0], le=SPEEDS[1], step=0.05
+    )
+    spectrogram: bool = setting(False, "write a picture of the spectrogram beside the file")
+
+
 OF_MODALITIES: dict[str, type[MediaRequest]] = {
     "points": TextToPoints,
     "sound": TextToSound,
+    "speech": TextToSpeech,
     "video": TextToVideo,
 }
 """What models of each modality but pictures are asked by."""

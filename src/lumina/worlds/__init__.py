@@ -33,7 +33,10 @@ class World(Protocol):
         ...
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """A brief: a frozen dataclass of a few numbers and names that an example follows from."""
+        """A brief: a frozen dataclass of a few numbers and names that an example follows from.
+
+        If it has a `label`, that is the number of its class.
+        """
         ...
 
     def make(self, brief: Any, size: tuple[int, ...]) -> np.ndarray:
@@ -53,6 +56,7 @@ _MODULES: Mapping[str, str] = {
     "motion": "lumina.worlds.motion_world",
     "solids": "lumina.worlds.solid_world",
     "sounds": "lumina.worlds.sound_world",
+    "speech": "lumina.worlds.speech_world",
 }
 """Where each world is, as `WORLD`, a dataclass of settings."""
 
