@@ -9,42 +9,37 @@ import re
 
 import numpy as np
 
-SLOTS: dict[str, tuple[str, ...]] = {
-    "color": tuple("red blue green yellow black white brown orange pink gray".split()),
-    "quality": tuple("small big old young happy hungry quiet beautiful strong lazy".split()),
-    "animal": tuple(
-        "cat dog horse cow bird fish mouse rabbit lion bear duck frog sheep monkey tiger"
-        " elephant zebra".split()
+_CHOICES = {
+    "color": "red, blue, green, yellow, black, white, brown, orange, pink, gray",
+    "quality": "small, big, old, young, happy, hungry, quiet, beautiful, strong, lazy",
+    "animal": (
+        "cat, dog, horse, cow, bird, fish, mouse, rabbit, lion, bear, duck, frog, sheep, "
+        "monkey, tiger, elephant, zebra"
     ),
-    "animals": tuple("cats dogs horses cows birds rabbits lions bears ducks monkeys".split()),
-    "my": ("my", "your", "our", "the"),
-    "person": tuple(
-        "mother father sister brother doctor teacher farmer king queen baby friend".split()
+    "animals": "cats, dogs, horses, cows, birds, rabbits, lions, bears, ducks, monkeys",
+    "my": "my, your, our, the",
+    "person": "mother, father, sister, brother, doctor, teacher, farmer, king, queen, baby, friend",
+    "number": "two, three, four, five, six, seven, eight, nine, ten, eleven, twelve",
+    "thing": (
+        "apple, book, chair, house, car, boat, train, lamp, cup, ball, hat, shoe, flower, "
+        "bottle, window, door, clock, letter, guitar"
     ),
-    "number": tuple("two three four five six seven eight nine ten eleven twelve".split()),
-    "thing": tuple(
-        "apple book chair house car boat train lamp cup ball hat shoe flower bottle window door"
-        " clock letter guitar".split()
-    ),
-    "things": tuple("apples books chairs boats cups balls hats flowers bottles letters".split()),
-    "does": tuple("sits runs sleeps waits sings dances swims jumps walks plays laughs".split()),
-    "do": tuple("sit run sleep wait sing dance swim jump walk play laugh".split()),
-    "gets": tuple("sees wants buys finds likes paints carries opens brings".split()),
-    "near": ("near", "behind", "under", "in", "on"),
-    "place": tuple(
-        "garden river kitchen mountain forest city school station market island bridge"
-        " table".split()
+    "things": "apples, books, chairs, boats, cups, balls, hats, flowers, bottles, letters",
+    "does": "sits, runs, sleeps, waits, sings, dances, swims, jumps, walks, plays, laughs",
+    "do": "sit, run, sleep, wait, sing, dance, swim, jump, walk, play, laugh",
+    "gets": "sees, wants, buys, finds, likes, paints, carries, opens, brings",
+    "near": "near, behind, under, in, on",
+    "place": (
+        "garden, river, kitchen, mountain, forest, city, school, station, market, island, "
+        "bridge, table"
     ),
     "time": (
-        "today",
-        "every morning",
-        "every evening",
-        "at night",
-        "on monday",
-        "on sunday",
-        "in summer",
-        "in winter",
+        "today, every morning, every evening, at night, on monday, on sunday, in summer, in winter"
     ),
+}
+
+SLOTS: dict[str, tuple[str, ...]] = {
+    name: tuple(choices.split(", ")) for name, choices in _CHOICES.items()
 }
 """What may stand in each place of a sentence."""
 
