@@ -113,13 +113,14 @@ class LuminaSpeechPipeline(ImagePipeline):
             negative_prompt: What to keep away from sounding like, in the same time.
             num_sounds_per_prompt: Sounds of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each sound.
-            output_type: "np" for waveforms, or "latent" for scaled mel spectrograms.
+            output_type: "np" for waveforms, or "mel" for their spectrograms, as
+                `lumina.modalities.sound.mel` makes them.
             return_dict: Return an object with `media`, else a tuple with it.
             callback_on_step_end: Called with the pipeline, the index of the step, its timestep and
                 a dict of "latents" after each step of each sound. What it returns replaces them.
 
         Returns:
-            Waveforms at 16 kHz, in [-1, 1].
+            Waveforms at 16 kHz, in [-1, 1], or spectrograms (80, frames).
 
         Raises:
             LuminaError: If a text cannot be said, or the voice or the speed does not exist.
@@ -141,7 +142,10 @@ class LuminaSpeechPipeline(ImagePipeline):
             frames = count_frames(text, voice, speed=speed)
             hints = torch.stack([tell(text, frames), tell(away, frames)])
             x = self._say(hints, voice, num_inference_steps, source, callback_on_step_end)
-            media += x if output_type == "latent" else self.codec.decode(SCALING.unscale(x))
+            mel = SCALING.unscale(x)
+            media += (
+                self.codec.decode(mel) if output_type == "np" else list(mel.float().cpu().numpy())
+            )
         self.maybe_free_model_hooks()
         return MediaOutput(media=media) if return_dict else (media,)
 
@@ -154,8 +158,8 @@ class LuminaSpeechPipeline(ImagePipeline):
                 f"speed is {speed:g}, which is out of range",
                 hint="allowed: {:g} to {:g}".format(*SPEEDS),
             )
-        if output_type not in ("np", "latent"):
-            raise LuminaError(f"output_type is {output_type!r}", hint="allowed: np, latent")
+        if output_type not in ("np", "mel"):
+            raise LuminaError(f"output_type is {output_type!r}", hint="allowed: np, mel")
 
     def _say(
         self,

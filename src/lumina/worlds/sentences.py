@@ -1,6 +1,6 @@
 """Sentences of a small vocabulary, as many as speech can be trained and judged on.
 
-Words are common ones, each of which sounds unlike the others. They come in more than ten million
+Words are common ones, each of which sounds unlike the others. They come in almost two million
 combinations.
 """
 

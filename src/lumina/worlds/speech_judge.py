@@ -99,7 +99,7 @@ def judge_sentences(count: int) -> list[str]:
 
 
 def judge_speech(
-    sounds: Iterable[Float[np.ndarray, " samples"]],
+    sounds: Iterable[Float[np.ndarray, " _"]],
     sentences: Sequence[str],
     listener: Listener,
 ) -> float:
