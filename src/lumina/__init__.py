@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lumina.pipelines.regions import Region as Region
     from lumina.pipelines.regions import grid_regions as grid_regions
     from lumina.pipelines.rewrite import LuminaRewritePipeline as LuminaRewritePipeline
+    from lumina.pipelines.speech import LuminaSpeechPipeline as LuminaSpeechPipeline
     from lumina.pipelines.style import LuminaStylePipeline as LuminaStylePipeline
     from lumina.pipelines.text_to_image import LuminaPipeline as LuminaPipeline
     from lumina.pipelines.upscale import LuminaUpscalePipeline as LuminaUpscalePipeline
@@ -56,6 +57,7 @@ _HOMES = {
     "LuminaPointCloudPipeline": "lumina.pipelines.point_cloud",
     "LuminaRecognitionPipeline": "lumina.pipelines.recognition",
     "LuminaRewritePipeline": "lumina.pipelines.rewrite",
+    "LuminaSpeechPipeline": "lumina.pipelines.speech",
     "LuminaStylePipeline": "lumina.pipelines.style",
     "LuminaUpscalePipeline": "lumina.pipelines.upscale",
     "LuminaVideoPipeline": "lumina.pipelines.video",

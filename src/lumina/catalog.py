@@ -240,7 +240,8 @@ def usual_settings(modality: str, index: Mapping[str, Any], folder: Path) -> dic
     if modality == "labels":
         side = read_setting_of(folder / "transformer", "sample_size")
         return {"size": f"{side}x{side}"}
-    return OF_MODALITIES[modality].usual(read_axes(index["usual_size"]))
+    size = read_axes(index["usual_size"]) if "usual_size" in index else ()
+    return OF_MODALITIES[modality].usual(size)
 
 
 def load(

@@ -40,9 +40,11 @@ def add_task_flags(command: argparse.ArgumentParser, name: str) -> None:
             "--prompts", dest="prompt_file", type=Path, metavar="FILE", help="one prompt a line"
         )
         add_flags(command, ClassToImage, set(names_of(ClassToImage)) - set(names_of(TextToImage)))
+        known = set(names_of(TextToImage))
         for modality, kind in OF_MODALITIES.items():
-            own = set(names_of(kind)) - set(names_of(TextToImage))
+            own = set(names_of(kind)) - known
             add_flags(command.add_argument_group(f"for models of {modality}"), kind, own)
+            known |= own
     by_words = {"prompt"} if name == "generate" else set()
     set_by_model = {setting for model in MODELS.values() for setting in model.defaults}
     add_flags(

@@ -28,8 +28,8 @@ from lumina.evaluation.points import (
 )
 from lumina.worlds.solid_kinds import KINDS
 from lumina.worlds.solid_names import NAMES, name_of
-from lumina.worlds.solids_world import SolidWorld
 from lumina.worlds.solids import Solid, draw_cloud, draw_names, held_out_solids, tell
+from lumina.worlds.solids_world import SolidWorld
 
 SIDE = 100
 """True clouds, and as many are made."""

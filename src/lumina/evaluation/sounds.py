@@ -16,8 +16,8 @@ from jaxtyping import Float
 from lumina.evaluation.exams import Outcome, Wish
 from lumina.evaluation.lines import Line, share
 from lumina.worlds.sound_judge import Verdict, usual_judge
-from lumina.worlds.sounds_world import HOP, SAMPLE_RATE, Played, SoundWorld
 from lumina.worlds.sounds import KINDS, Brief, draw_brief, write
+from lumina.worlds.sounds_world import HOP, SAMPLE_RATE, Played, SoundWorld
 
 ENGLISH, HELD_OUT, GUIDANCE, KIND = "English", "held out", "guidance", "kinds"
 

@@ -87,9 +87,13 @@ class Modality(Protocol):
         ...
 
     def draw_hints(
-        self, latents: Float[Tensor, "c *grid"], generator: torch.Generator
+        self, latents: Float[Tensor, "c *grid"], generator: torch.Generator, caption: str = ""
     ) -> Float[Tensor, "hints *grid"] | None:
-        """What a sample of training is told besides the text, if anything: parts that are known."""
+        """What a sample of training is told besides its condition, if anything.
+
+        It may be parts that are known, or the caption where it is not the condition; that is ""
+        where it is not to be told.
+        """
         ...
 
     def enter(

@@ -85,7 +85,9 @@ class ImageModality:
         """Where the way to latents of training begins."""
         return torch.randn(latents.shape, generator=generator)
 
-    def draw_hints(self, latents: Float[Tensor, "c rows cols"], generator: torch.Generator) -> None:
+    def draw_hints(
+        self, latents: Float[Tensor, "c rows cols"], generator: torch.Generator, caption: str = ""
+    ) -> None:
         """Nothing is known but the text."""
 
     def enter(

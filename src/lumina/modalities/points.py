@@ -181,7 +181,9 @@ class PointModality:
         noise = torch.randn(latents.shape, generator=generator)
         return torch.from_numpy(pair_noise(noise.mT.numpy(), latents.mT.numpy())).mT
 
-    def draw_hints(self, latents: Float[Tensor, "3 n"], generator: torch.Generator) -> None:
+    def draw_hints(
+        self, latents: Float[Tensor, "3 n"], generator: torch.Generator, caption: str = ""
+    ) -> None:
         """Nothing is known but the text."""
 
     def enter(

@@ -90,7 +90,10 @@ class VideoModality:
         return torch.randn(latents.shape, generator=generator)
 
     def draw_hints(
-        self, latents: Float[Tensor, "c frames rows cols"], generator: torch.Generator
+        self,
+        latents: Float[Tensor, "c frames rows cols"],
+        generator: torch.Generator,
+        caption: str = "",
     ) -> Float[Tensor, "hints frames rows cols"]:
         """In some clips the first frames, one to half of them."""
         count = 0

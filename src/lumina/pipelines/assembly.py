@@ -60,7 +60,9 @@ def assemble(
     check_preset(preset)
     dtype = backbone.dtype
     if modality != "image":
-        encoder, tokenizer = _load_text_encoder(text_encoder, backbone, dtype)
+        encoder, tokenizer = None, None
+        if backbone.config["num_classes"] is None:
+            encoder, tokenizer = _load_text_encoder(text_encoder, backbone, dtype)
         kind = getattr(lumina, OF_MODALITIES[modality].pipeline)
         folder = Path() if vae is None else vae_folder(vae)
         return kind.around(backbone, encoder, tokenizer, folder, size)

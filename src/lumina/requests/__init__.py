@@ -24,6 +24,7 @@ from lumina.requests.media import (
     TextToMultiView,
     TextToPoints,
     TextToSound,
+    TextToSpeech,
     TextToVideo,
 )
 from lumina.requests.sampling import (
@@ -91,6 +92,7 @@ __all__ = [
     "TextToMultiView",
     "TextToPoints",
     "TextToSound",
+    "TextToSpeech",
     "TextToVideo",
     "Tile",
     "UpscaleImage",

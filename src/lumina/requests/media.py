@@ -10,6 +10,7 @@ from lumina.requests.fields import check_file, check_prompt, prompt_setting
 from lumina.requests.sampling import ImageRequest, Rule
 from lumina.requests.sizes import check_size, read_size
 from lumina.settings import setting
+from lumina.spelling import SPEEDS, VOICES, read_letters
 
 if TYPE_CHECKING:
     from lumina.tasks import Pictures
@@ -148,10 +149,23 @@ class TextToPoints(MediaRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextToSound(MediaRequest):
-    """Make sounds from prompts, by models of sound."""
+class _Heard:
+    """What requests for anything that is heard have."""
 
     endings: ClassVar[tuple[str, ...]] = (".wav", ".flac", ".png")
+
+    spectrogram: bool = setting(False, "write a picture of the spectrogram beside the file")
+
+    def beside(self, path: Path) -> list[Path]:
+        """The spectrogram, if it is wanted and is not the result itself."""
+        picture = path.with_suffix(".png")
+        return [picture] if self.spectrogram and picture != path else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToSound(_Heard, MediaRequest):
+    """Make sounds from prompts, by models of sound."""
+
     modality = "sound"
     pipeline = "LuminaAudioPipeline"
     parts = (*OF_TEXT, "vocoder")
@@ -159,7 +173,6 @@ class TextToSound(MediaRequest):
     seconds: float | None = setting(
         None, "length of a sound (default: what suits the model)", above=0, le=60
     )
-    spectrogram: bool = setting(False, "write a picture of the spectrogram beside the file")
 
     @staticmethod
     def usual(size: Sequence[int]) -> dict[str, Any]:
@@ -170,10 +183,35 @@ class TextToSound(MediaRequest):
         """How long it is."""
         return {"seconds": self.seconds}
 
-    def beside(self, path: Path) -> list[Path]:
-        """The spectrogram, if it is wanted and is not the result itself."""
-        picture = path.with_suffix(".png")
-        return [picture] if self.spectrogram and picture != path else []
+
+def _refuse_unspoken(request: "TextToSpeech") -> None:
+    read_letters(request.prompt)
+    if request.negative:
+        read_letters(request.negative)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToSpeech(_Heard, MediaRequest):
+    """Say sentences, by models of speech."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (*MediaRequest.rules, _refuse_unspoken)
+    modality = "speech"
+    pipeline = "LuminaSpeechPipeline"
+    parts = ("transformer", "vocoder", "scheduler")
+
+    voice: str = setting(VOICES[0], "who says it", choices=VOICES)
+    speed: float = setting(
+        1.0, "how much faster than usual it is said", ge=SPEEDS[0], le=SPEEDS[1], step=0.05
+    )
+
+    @staticmethod
+    def usual(size: Sequence[int]) -> dict[str, Any]:
+        """Nothing: how long it is follows from what is said."""
+        return {}
+
+    def arguments(self, pictures: "Pictures") -> dict[str, Any]:
+        """Who says it, and how fast."""
+        return {"voice": self.voice, "speed": self.speed}
 
 
 def _refuse_lone_view(request: "TextToMultiView") -> None:

@@ -83,6 +83,8 @@ def _tell_origins(recipe: FlowRecipe, folder: Path) -> None:
     if recipe.text_encoder:
         origins["text_encoder"] = text_encoder_folder(recipe.text_encoder)
     for part, origin in origins.items():
+        if not (folder / part).is_dir():  # a vocoder stands for the autoencoder of speech
+            part = "vocoder"
         # A run keeps what made it beside the folders of its parts.
         for made_by in (origin / MADE_BY, origin.parent / MADE_BY):
             if made_by.exists():

@@ -216,8 +216,8 @@ class FlowObjective:
             for latents, generator in zip(found, generators, strict=True)
         ]
         hints: list[Any] = [
-            self.modality.draw_hints(latents, generator)
-            for latents, generator in zip(found, generators, strict=True)
+            self.modality.draw_hints(latents, generator, draw.caption)
+            for latents, generator, draw in zip(found, generators, draws, strict=True)
         ]
         is_packed = self.recipe.shapes == "packed"
         return Samples(
@@ -246,10 +246,10 @@ class FlowObjective:
         return self._samples(keys, draws, generators, times, ones, len(numbers))
 
     def _asked(self) -> list[str] | list[int]:
-        if not self.recipe.text_encoder:
-            return list(range(min(PREVIEWS, self.module.config["num_classes"])))
         if self.recipe.prompts:
             return list(self.recipe.prompts)
+        if self.recipe.modality == "image" and not self.recipe.text_encoder:
+            return list(range(min(PREVIEWS, self.module.config["num_classes"])))
         captions = (placed.example.captions.every()[0] for placed in self.encoded.survey.everything)
         return list(dict.fromkeys(captions))[:PREVIEWS]
 

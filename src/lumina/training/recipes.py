@@ -404,6 +404,7 @@ class SoundRecipe(Recipe):
 
     clips: int = setting(2000, "sounds that are rendered before the run", ge=1)
     music: float = setting(0.4, "share of music among them", ge=0, le=1)
+    speech: float = setting(0.0, "share of speech among them", ge=0, le=1)
     frames: int = setting(64, "length of the training parts in frames of 16 ms", ge=16)
 
 

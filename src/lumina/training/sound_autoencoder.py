@@ -14,7 +14,7 @@ from lumina.modalities.sound.mel import HOP, SILENCE, waveform_to_mel
 from lumina.training.autoencoder import fold_main_axes, spread_error
 from lumina.training.recipes import MelAutoencoderRecipe
 from lumina.training.sharding import ALONE, Share
-from lumina.training.sound_clips import SoundClips, Waveforms
+from lumina.training.sound_clips import Shares, SoundClips, Waveforms
 
 MEL_MEAN, MEL_SPREAD = -3.0, 1.5
 """About the mean and the spread of spectrograms of the generated sounds."""
@@ -41,8 +41,9 @@ class MelAutoencoderObjective:
         for name, weight in self.module.named_parameters():
             if name.endswith("conv2.weight"):
                 nn.init.zeros_(weight)  # every residual block starts as its shortcut
-        self.clips = SoundClips(recipe.clips, music=recipe.music, seed=recipe.seed)
-        self.unseen = SoundClips(16, music=recipe.music, seed=recipe.seed + 1)
+        shares = Shares(music=recipe.music, speech=recipe.speech)
+        self.clips = SoundClips(recipe.clips, shares, seed=recipe.seed)
+        self.unseen = SoundClips(16, shares, seed=recipe.seed + 1)
 
     def batch(self, number: int, share: Share = ALONE) -> Waveforms:
         """Random parts of sounds."""

@@ -10,12 +10,21 @@ from torch import Tensor
 from lumina.worlds.music import draw_tune, render_tune
 from lumina.worlds.soundfont import SAMPLE_RATE
 from lumina.worlds.sounds import SECONDS, draw_brief, render
+from lumina.worlds.speaking import speak
+from lumina.worlds.speech_world import SpeechWorld
 
 
 class Waveforms(NamedTuple):
     """Samples in [-1, 1] at 16 kHz."""
 
     samples: Float[Tensor, "b samples"]
+
+
+class Shares(NamedTuple):
+    """How many of the sounds are what, as shares of all; the others are effects and notes."""
+
+    music: float = 0.0
+    speech: float = 0.0
 
 
 class SoundClips:
@@ -25,13 +34,13 @@ class SoundClips:
 
     Args:
         count: How many sounds there are.
-        music: Share of music among them, in [0, 1].
+        shares: Of music and of speech among them.
         seed: What they are drawn with.
     """
 
-    def __init__(self, count: int, *, music: float, seed: int):
+    def __init__(self, count: int, shares: Shares, *, seed: int):
         self.clips = [
-            _render(np.random.default_rng((seed, 8, number)), music) for number in range(count)
+            _render(np.random.default_rng((seed, 8, number)), shares) for number in range(count)
         ]
 
     def crops(
@@ -47,10 +56,14 @@ class SoundClips:
         return torch.from_numpy(crops)
 
 
-def _render(rng: np.random.Generator, music: float) -> Int16[np.ndarray, " samples"]:
+def _render(rng: np.random.Generator, shares: Shares) -> Int16[np.ndarray, " samples"]:
     seconds = float(rng.uniform(*SECONDS))
-    if rng.random() < music:
+    kind = float(rng.random())
+    if kind < shares.music:
         waveform = render_tune(draw_tune(rng), rng, seconds=seconds)
+    elif kind < shares.music + shares.speech:
+        brief = SpeechWorld().draw(rng)
+        waveform = speak(brief.sentence, brief.voice, speed=brief.speed)
     else:
         waveform = render(draw_brief(rng), rng, seconds=seconds)
     return (waveform[: round(seconds * SAMPLE_RATE)] * _LOUDEST).astype(np.int16)

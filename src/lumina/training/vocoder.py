@@ -12,7 +12,7 @@ from lumina.modalities.sound.mel import HOP, stft_magnitude, waveform_to_mel
 from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.training.recipes import VocoderRecipe
 from lumina.training.sharding import ALONE, Share
-from lumina.training.sound_clips import SoundClips, Waveforms
+from lumina.training.sound_clips import Shares, SoundClips, Waveforms
 from lumina.training.sound_critic import SpectrumCritic, critic_loss, vocoder_loss
 
 RESOLUTIONS = ((256, 64), (512, 128), (1024, 256), (2048, 512))
@@ -37,8 +37,9 @@ class VocoderObjective:
             width=recipe.width, depth=recipe.depth, inner_width=recipe.inner_width
         )
         self.module = nn.ModuleDict({"vocoder": vocoder, "critic": SpectrumCritic()})
-        self.clips = SoundClips(recipe.clips, music=recipe.music, seed=recipe.seed)
-        self.unseen = SoundClips(16, music=recipe.music, seed=recipe.seed + 1)
+        shares = Shares(music=recipe.music, speech=recipe.speech)
+        self.clips = SoundClips(recipe.clips, shares, seed=recipe.seed)
+        self.unseen = SoundClips(16, shares, seed=recipe.seed + 1)
 
     @property
     def vocoder(self) -> SpectralVocoder:

@@ -34,7 +34,10 @@ class World(Protocol):
         ...
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """A brief: a frozen dataclass of a few numbers and names that an example follows from."""
+        """A brief: a frozen dataclass of a few numbers and names that an example follows from.
+
+        If it has a `label`, that is the number of its class.
+        """
         ...
 
     def make(self, brief: Any, size: tuple[int, ...]) -> np.ndarray:

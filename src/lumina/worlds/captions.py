@@ -146,9 +146,7 @@ def add_article(name: str) -> str:
     return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
 
 
-def _any_brief(
-    rng: np.random.Generator, things: list[str], pairs: float, grounds: float
-) -> Brief:
+def _any_brief(rng: np.random.Generator, things: list[str], pairs: float, grounds: float) -> Brief:
     def pick(options: list[str]) -> str:
         return options[rng.integers(len(options))]
 

@@ -76,7 +76,15 @@ def play(notes: Iterable[Note], seconds: float) -> Float[np.ndarray, " samples"]
     pieces.append(synth.get_samples(total - done))
     synth.get_samples(-total % _BLOCK)
     stereo = np.concatenate(pieces).reshape(-1, 2).astype(np.float32) / 32768
-    return _downsample(stereo.mean(1), round(seconds * SAMPLE_RATE))
+    return downsample(stereo.mean(1), round(seconds * SAMPLE_RATE))
+
+
+def downsample(
+    waveform: Float[np.ndarray, " played"], samples: int
+) -> Float[np.ndarray, " samples"]:
+    """A waveform with fewer samples for the same time, keeping the frequencies that fit."""
+    spectrum = np.fft.rfft(waveform)[: samples // 2 + 1]
+    return np.fft.irfft(spectrum, samples).astype(np.float32) * (samples / len(waveform))
 
 
 def find_soundfont() -> Path:
@@ -138,11 +146,3 @@ def _assign_channels(synth: Any, font: int, notes: list[Note]) -> dict[int, int]
         bank, preset = (_DRUM_BANK, 0) if is_drums else (0, program)
         synth.program_select(channels[program], font, bank, preset)
     return channels
-
-
-def _downsample(
-    waveform: Float[np.ndarray, " played"], samples: int
-) -> Float[np.ndarray, " samples"]:
-    """Keep the frequencies that fit."""
-    spectrum = np.fft.rfft(waveform)[: samples // 2 + 1]
-    return np.fft.irfft(spectrum, samples).astype(np.float32) * (samples / len(waveform))

@@ -87,7 +87,9 @@ class SoundModality:
         """Where the way to latents of training begins."""
         return torch.randn(latents.shape, generator=generator)
 
-    def draw_hints(self, latents: Float[Tensor, "c n"], generator: torch.Generator) -> None:
+    def draw_hints(
+        self, latents: Float[Tensor, "c n"], generator: torch.Generator, caption: str = ""
+    ) -> None:
         """Nothing is known but the text."""
 
     def enter(

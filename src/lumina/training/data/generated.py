@@ -159,7 +159,8 @@ def find_in_world(source: WorldSource) -> Found:
             brief = world.draw(rng)
             key = f"{'x'.join(map(str, size))} {source.seed}-{number}"
             captions = tuple(map(clean_caption, world.captions(brief)))
-            examples.append(Example(key, Made(world, brief, size), Written(captions)))
+            label = getattr(brief, "label", None)
+            examples.append(Example(key, Made(world, brief, size), Written(captions), label))
     return Found(examples, Report(source.title, found=len(examples)))
 
 

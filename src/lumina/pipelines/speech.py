@@ -1,0 +1,213 @@
+"""Text to speech, of any sentence, in the voices that a model was trained on."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin
+from diffusers.schedulers import SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from lumina.backbones.flag_dit import FlagDiT
+from lumina.backbones.next_dit import NextDiT
+from lumina.backbones.transformer import FlowTransformer
+from lumina.checkpoints.folder import read_config
+from lumina.errors import LuminaError, UnknownNameError
+from lumina.flow.guidance import Guidance, guide
+from lumina.flow.sample import begin_steps
+from lumina.modalities.sound.mel import MELS, SAMPLE_RATE
+from lumina.modalities.speech import MODALITY, SCALING, SpeechCodec, tell
+from lumina.pipelines.audio import VOCODERS, load_vocoder
+from lumina.pipelines.images import ImagePipeline
+from lumina.pipelines.media import MediaOutput, Source
+from lumina.spelling import SPEEDS, VOICES, count_frames, read_letters
+from lumina.types import Velocity
+
+
+class LuminaSpeechPipeline(ImagePipeline):
+    """Speech from sentences.
+
+    Args:
+        transformer: A network that `lumina.modalities.speech` describes, of as many classes as
+            there are voices.
+        scheduler: Any flow scheduler of diffusers, or one with `use_flow_sigmas`.
+        vocoder: Turns mel spectrograms into waveforms.
+    """
+
+    model_cpu_offload_seq = "transformer->vocoder"
+
+    def __init__(
+        self,
+        transformer: FlagDiT | NextDiT | None,
+        scheduler: SchedulerMixin | None,
+        vocoder: ModelMixin | None,
+    ):
+        super().__init__()
+        self.register_modules(transformer=transformer, scheduler=scheduler, vocoder=vocoder)
+        self._prepare()
+
+    @classmethod
+    def around(
+        cls,
+        network: FlowTransformer,
+        text_encoder: None,
+        tokenizer: None,
+        autoencoder: Path,
+        size: Sequence[int],
+    ) -> "LuminaSpeechPipeline":
+        """A pipeline around a network that was trained, with its vocoder.
+
+        Raises:
+            LuminaError: If there is no vocoder.
+        """
+        kept: Any = network
+        vocoder = load_vocoder(vocoder_folder(autoencoder), dtype=network.dtype)
+        return cls(kept, FlowMatchEulerDiscreteScheduler(), vocoder)
+
+    @property
+    def codec(self) -> SpeechCodec:
+        """Decodes by the vocoder."""
+        return SpeechCodec(self.components["vocoder"])
+
+    @property
+    def file_facts(self) -> dict[str, Any]:
+        """The rate of the samples."""
+        return {"sample_rate": SAMPLE_RATE}
+
+    def as_pictures(self, media: Sequence[Any]) -> list[Image.Image]:
+        """Spectrograms."""
+        return [MODALITY.show(medium) for medium in media]
+
+    def pictures_of(self, latents: Float[Tensor, "b c frames"]) -> list[Image.Image]:
+        """What latents look like."""
+        return self.as_pictures(self.codec.decode(SCALING.unscale(latents)))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        voice: str = VOICES[0],
+        speed: float = 1.0,
+        num_inference_steps: int = 16,
+        guidance_scale: float = 2.0,
+        negative_prompt: str | None = None,
+        num_sounds_per_prompt: int = 1,
+        generator: Source = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        callback_on_step_end: Callable | None = None,
+    ) -> MediaOutput | tuple:
+        """Say sentences. Each takes its own time, so that one is made after the other.
+
+        Args:
+            prompt: What is said: a text, or a list of texts.
+            voice: Who says it, a name in `lumina.spelling.VOICES`.
+            speed: How much faster than usual, 0.8 to 1.25.
+            num_inference_steps: Steps from noise to speech, 1 or more.
+            guidance_scale: How closely to follow text and voice; 1 or less does not guide.
+            negative_prompt: What to keep away from sounding like, in the same time.
+            num_sounds_per_prompt: Sounds of each prompt. They follow each other in the result.
+            generator: The source of noise, or a list with one for each sound.
+            output_type: "np" for waveforms, or "mel" for their spectrograms, as
+                `lumina.modalities.sound.mel` makes them.
+            return_dict: Return an object with `media`, else a tuple with it.
+            callback_on_step_end: Called with the pipeline, the index of the step, its timestep and
+                a dict of "latents" after each step of each sound. What it returns replaces them.
+
+        Returns:
+            Waveforms at 16 kHz, in [-1, 1], or spectrograms (80, frames).
+
+        Raises:
+            LuminaError: If a text cannot be said, or the voice or the speed does not exist.
+        """
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        texts = [read_letters(text) for text in texts for _ in range(num_sounds_per_prompt)]
+        away = read_letters(negative_prompt) if negative_prompt else ""
+        self._check(voice, speed, output_type)
+        sources = generator if isinstance(generator, list) else [generator] * len(texts)
+        if len(sources) != len(texts):
+            raise LuminaError(
+                f"there are {len(sources)} generators for {len(texts)} samples",
+                hint="give one, or one for each",
+            )
+        self._guidance, self._guidance_scale = Guidance(channels=None), guidance_scale
+        media = []
+        for text, source in zip(texts, sources, strict=True):
+            self._begin_call()
+            frames = count_frames(text, voice, speed=speed)
+            hints = torch.stack([tell(text, frames), tell(away, frames)])
+            x = self._say(hints, voice, num_inference_steps, source, callback_on_step_end)
+            mel = SCALING.unscale(x)
+            media += (
+                self.codec.decode(mel) if output_type == "np" else list(mel.float().cpu().numpy())
+            )
+        self.maybe_free_model_hooks()
+        return MediaOutput(media=media) if return_dict else (media,)
+
+    def _check(self, voice: str, speed: float, output_type: str) -> None:
+        known = VOICES[: self.transformer.config["num_classes"]]
+        if voice not in known:
+            raise UnknownNameError.among(known, voice, kind="voice")
+        if not SPEEDS[0] <= speed <= SPEEDS[1]:
+            raise LuminaError(
+                f"speed is {speed:g}, which is out of range",
+                hint="allowed: {:g} to {:g}".format(*SPEEDS),
+            )
+        if output_type not in ("np", "mel"):
+            raise LuminaError(f"output_type is {output_type!r}", hint="allowed: np, mel")
+
+    def _say(
+        self,
+        hints: Float[Tensor, "2 hints frames"],
+        voice: str,
+        steps: int,
+        generator: torch.Generator | None,
+        callback: Callable | None,
+    ) -> Float[Tensor, "1 c frames"]:
+        """The spectrogram of one sentence, as the flow has it."""
+        device, dtype, frames = self._execution_device, self.transformer.dtype, hints.shape[-1]
+        timesteps = begin_steps(self.scheduler, steps, sigmas=None, tokens=frames, device=device)
+        self._num_timesteps = len(timesteps)
+        nobody = self.transformer.config["num_classes"]
+        labels = torch.tensor([VOICES.index(voice), nobody], device=device)
+        plain = partial(self._velocity, hints.to(device, dtype), labels)
+        is_guided = self.do_classifier_free_guidance
+        velocity: Velocity = guide(plain, self.guidance) if is_guided else plain
+
+        def at(time: float) -> Velocity:
+            self._count(guided=is_guided)
+            return velocity
+
+        def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:
+            if callback is None:
+                return x
+            return (callback(self, index, timestep, {"latents": x}) or {}).get("latents", x)
+
+        x = randn_tensor((1, MELS, frames), generator=generator, device=device, dtype=dtype)
+        return self._follow(x, timesteps, at, generator, after_step)
+
+    def _velocity(
+        self,
+        hints: Float[Tensor, "2 hints frames"],
+        labels: Tensor,
+        x: Float[Tensor, "b c frames"],
+        t: Float[Tensor, ""],
+    ) -> Float[Tensor, "b c frames"]:
+        times = t.expand(len(x))
+        seen = MODALITY.enter(x, times, hints[: len(x)])
+        return self.transformer(seen, times, class_labels=labels[: len(x)], return_dict=False)[0]
+
+
+def vocoder_folder(part: Path) -> Path:
+    """The folder of a vocoder: that which is named, or one beside it, called vocoder.
+
+    Raises:
+        LuminaError: If a folder has no settings of a model.
+    """
+    is_vocoder = read_config(part).get("_class_name") in VOCODERS
+    return part if is_vocoder else part.parent / "vocoder"
