@@ -65,7 +65,10 @@ class MultiViewModality:
         return torch.randn(latents.shape, generator=generator)
 
     def draw_hints(
-        self, latents: Float[Tensor, "c views rows cols"], generator: torch.Generator
+        self,
+        latents: Float[Tensor, "c views rows cols"],
+        generator: torch.Generator,
+        caption: str = "",
     ) -> Float[Tensor, "hints views rows cols"]:
         """All poses, and in some examples the first view, where it is not the only one."""
         is_told = torch.rand((), generator=generator) < KNOWN_SHARE

@@ -39,6 +39,7 @@ class LuminaSpeechPipeline(ImagePipeline):
         vocoder: Turns mel spectrograms into waveforms.
     """
 
+    _modality = "speech"
     model_cpu_offload_seq = "transformer->vocoder"
 
     def __init__(
