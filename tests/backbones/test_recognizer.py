@@ -119,8 +119,11 @@ def test_gradients_with_checkpointed_blocks_are_the_same(network):
 def test_it_is_saved_and_loaded(network, tmp_path):
     network.float().save_pretrained(tmp_path)
     loaded = NextDiTClassifier.from_pretrained(tmp_path)
+    for name, weight in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
+    # Products of matrices may differ in their last bits by where weights lie in memory.
     same = [picture.float() for picture in pictures()]
-    assert torch.equal(loaded.logits(same), network.logits(same))
+    torch.testing.assert_close(loaded.logits(same), network.logits(same))
 
 
 @pytest.mark.parametrize(
