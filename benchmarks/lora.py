@@ -209,6 +209,10 @@ def write_results(rows: list[dict], cells: list, output: Path) -> None:
             f"| {row['thing']} | {row['minutes']} | {row['found']} | {low:.0%} to {high:.0%} |"
             f" {row['others before']} of {row['others']} | {row['others after']} |"
         )
+    found, of = (sum(row[name] for row in rows) for name in ("found", "of"))
+    lost = sum(row["others before"] - row["others after"] for row in rows)
+    share = lost / sum(row["others"] for row in rows)
+    lines += ["", f"In all {found / of:.1%} of the new, and {share:.1%} of the others lost."]
     lines += ["", "![What was drawn of the new things](lora.png)"]
     (output / "lora.md").write_text("\n".join(lines) + "\n")
     make_grid([picture for picture, _ in cells], [text for _, text in cells]).save(

@@ -14,7 +14,6 @@ from lumina.media import (
     put_side_by_side,
     stack,
     write_png,
-    write_result,
 )
 from lumina.planning import Job, stem_of
 from lumina.requests import (
@@ -175,11 +174,7 @@ def _write_each(
             for file, picture in zip(beside, pipeline.pictures_beside(image), strict=True):
                 write_png(file, picture, record, force=job.force)
                 yield file
-        if path.suffix.lower() == ".png":
-            (picture,) = pipeline.as_pictures([image])
-            write_png(path, picture, record, force=job.force)
-        else:
-            write_result(path, image, record, force=job.force, **pipeline.file_facts)
+        pipeline.write(image, path, record, force=job.force)
         yield path
 
 

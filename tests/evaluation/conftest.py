@@ -15,8 +15,11 @@ from lumina.modalities import find_modality
 from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.pipelines.audio import LuminaAudioPipeline
+from lumina.pipelines.multi_view import LuminaMultiViewPipeline
 from lumina.pipelines.point_cloud import LuminaPointCloudPipeline
+from lumina.pipelines.speech import LuminaSpeechPipeline
 from lumina.pipelines.video import LuminaVideoPipeline
+from lumina.spelling import VOICES
 
 
 @pytest.fixture
@@ -85,6 +88,27 @@ def sound_folders(tiny_parts, tmp_path_factory):
     parts = tiny_parts | {"vae": vae, "vocoder": vocoder}
     pipeline = LuminaAudioPipeline(network, **parts, usual_size="64")
     return {world: _save(pipeline, tmp_path_factory, world) for world in ("sounds", "music")}
+
+
+@pytest.fixture(scope="session")
+def views_folder(tiny_parts, tiny_folder, tmp_path_factory):
+    """A random model of three views of items. Not to be changed."""
+    settings = find_modality("multiview").network(tiny_folder / "vae", (32, 32, 3))
+    del settings["has_frame_token"]  # of a Flag-DiT
+    network = _network(NextDiT, settings)
+    pipeline = LuminaMultiViewPipeline(network, **tiny_parts, usual_size="32x32x3")
+    return _save(pipeline, tmp_path_factory, "items")
+
+
+@pytest.fixture(scope="session")
+def speech_folder(tiny_parts, tmp_path_factory):
+    """A random model of speech. Not to be changed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vocoder = SpectralVocoder(width=16, depth=1, inner_width=16)
+    settings = find_modality("speech").network(Path(), (64,)) | {"num_classes": len(VOICES)}
+    pipeline = LuminaSpeechPipeline(_network(FlagDiT, settings), tiny_parts["scheduler"], vocoder)
+    return _save(pipeline, tmp_path_factory, "speech")
 
 
 def _network(kind, settings):

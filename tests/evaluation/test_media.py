@@ -1,15 +1,21 @@
 import json
+import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from lumina.catalog import Checkpoint
+from lumina.catalog import Checkpoint, find
 from lumina.cli import main
 from lumina.errors import LuminaError
-from lumina.evaluation import clouds
-from lumina.evaluation.exams import open_exam
+from lumina.evaluation import clouds, spoken, views
+from lumina.evaluation.exams import Outcome, Wish, open_exam
 from lumina.evaluation.results import GRID, RESULT
 from lumina.media import read_record
+from lumina.spelling import VOICES
+from lumina.worlds import item_judge
+from lumina.worlds.speaking import SPEAKERS
+from lumina.worlds.speech_judge import word_error_rate
 
 
 @pytest.fixture
@@ -79,6 +85,72 @@ def test_a_model_of_sound_is_measured_by_its_world(measured, sound_folders, worl
     assert {line["section"] for line in result["lines"]} == sections
     assert result["beside"].keys() == {"true examples", "round trips"}
     assert read_record(output / "000-English.wav")["sample"] == result["samples"][0]
+
+
+@pytest.fixture
+def _few_items(monkeypatch):
+    pytest.importorskip("embreex")
+    monkeypatch.setattr(item_judge, "MEMBERS", {2: 2, 3: 1})
+    views._showroom.cache_clear()
+    yield
+    views._showroom.cache_clear()
+
+
+@pytest.mark.usefixtures("_few_items")
+def test_a_model_of_views_is_measured(measured, views_folder):
+    result, output = measured(views_folder, "--languages", "fr", "--names", "1")
+    parts = parts_of(result["lines"])
+    assert {("held out", "kind, by view"), ("languages", "kind and color, fr")} <= parts
+    assert {section for section, _ in parts} >= {"first view given", "2 views", "8 views"}
+    true = {(x["section"], x["what"]): x["value"] for x in result["beside"]["true examples"]}
+    assert true["English", "color, by view"] == 1
+    assert parts_of(result["beside"]["round trips"]) == parts_of(result["lines"])
+    assert read_record(output / "000-English.png")["sample"] == result["samples"][0]
+
+
+@pytest.mark.usefixtures("_few_items")
+def test_of_given_views_nothing_is_judged(views_folder):
+    exam = open_exam(find(views_folder))
+    wishes = exam.plan(full=False, names=1, languages=[])
+    (known,) = [wish for wish in wishes if wish.section == views.KNOWN]
+    true = exam.example(known)
+    assert np.array_equal(np.asarray(known.arguments["image"]), true[0])
+    spoilt = np.concatenate([np.full_like(true[:1], 255), true[1:]])
+    assert exam.judge(known, spoilt) == exam.judge(known, true)
+    assert len(exam.judge(known, true).kinds) == len(true) - 1
+
+
+@pytest.mark.skipif(
+    not all(shutil.which(speaker.program) for speaker in SPEAKERS.values()),
+    reason="espeak-ng and flite are not installed",
+)
+def test_a_model_of_speech_is_measured_beside_its_voices(measured, speech_folder):
+    pytest.importorskip("pocketsphinx")
+    result, output = measured(speech_folder, "--names", "2")
+    assert {line["section"] for line in result["lines"]} == {*VOICES, "all voices"}
+    true = {(x["section"], x["what"]): x["value"] for x in result["beside"]["true examples"]}
+    assert true["all voices", "word error rate"] < 0.1
+    noise = {(x["section"], x["what"]): x["value"] for x in result["lines"]}
+    assert noise["all voices", "word error rate"] > 0.5
+    assert result["beside"].keys() == {"true examples", "round trips"}
+    assert len(result["samples"]) == 2 * len(VOICES)
+    assert read_record(next(output.glob("000-*.wav")))["sample"] == result["samples"][0]
+
+
+def test_the_error_rate_of_words_is_that_of_all_sentences_together():
+    said = ["one two", "one two three four", "one two"]
+    heard = [["one", "two"], ["one", "four"], ["two"]]
+    outcomes = [
+        Outcome(Wish("a", text, text, 0, {}), words)
+        for text, words in zip(said, heard, strict=True)
+    ]
+    exam = spoken.SpeechExam({})
+    lines = {line.what: line for line in exam.measure(outcomes)}
+    assert lines["word error rate"].value == pytest.approx(3 / 8)
+    assert lines["word error rate"].low < 3 / 8 < lines["word error rate"].high
+    assert lines["whole sentence"].value == pytest.approx(1 / 3)
+    rate = word_error_rate((text.split(), words) for text, words in zip(said, heard, strict=True))
+    assert lines["word error rate"].value == pytest.approx(rate)
 
 
 def test_languages_without_captions_are_refused(sound_folders, capsys):

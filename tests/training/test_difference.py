@@ -1,5 +1,7 @@
 """Networks that are grown from another model, adapted, and stored as what makes them differ."""
 
+import dataclasses
+import json
 import shutil
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 import lumina
 from lumina import LuminaError
 from lumina.checkpoints.difference import DOWN, UP, difference_of
-from lumina.checkpoints.folder import DIFFERENCE
+from lumina.checkpoints.folder import DIFFERENCE, INDEX, PARTS_OF
 from lumina.training.flow import FlowObjective
 from lumina.training.recipes import FlowRecipe
 
@@ -16,13 +18,18 @@ WORLD = {"kind": "world", "world": "motion", "sizes": ["32x32x3"], "examples": 4
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_folder, tmp_path_factory):
+def base(tiny_folder, tmp_path_factory):
+    return shutil.copytree(tiny_folder, tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="module")
+def recipe(base, tmp_path_factory):
     made = FlowRecipe(
         out=str(tmp_path_factory.mktemp("difference")),
         modality="video",
-        start_from=str(tiny_folder),
-        autoencoder=str(tiny_folder),
-        text_encoder=str(tiny_folder),
+        start_from=str(base),
+        autoencoder=str(base),
+        text_encoder=str(base),
         data=(WORLD,),
         batch_size=2,
         device="cpu",
@@ -47,8 +54,8 @@ def trained(recipe):
 
 
 @pytest.fixture
-def folder(trained, tiny_folder, tmp_path):
-    shutil.copytree(tiny_folder, tmp_path / "base")
+def folder(trained, base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
     trained.export(tmp_path / "clips")
     return tmp_path / "clips"
 
@@ -94,3 +101,61 @@ def test_another_base_is_refused(folder):
     config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 1'))
     with pytest.raises((LuminaError, ValueError, OSError)):
         lumina.load(folder)
+
+
+@pytest.fixture
+def points(base, tmp_path):
+    """A model of points, with a network of its own and the text encoder of the base."""
+    pytest.importorskip("trimesh")
+    made = FlowRecipe(
+        out=str(tmp_path / "run"),
+        modality="points",
+        text_encoder=str(base),
+        parts_of="base",
+        data=({"kind": "world", "world": "solids", "examples": 4},),
+        width=24,
+        depth=1,
+        heads=3,
+        kv_heads=3,
+        multiple_of=8,
+        batch_size=2,
+        device="cpu",
+    )
+    made.check()
+    shutil.copytree(base, tmp_path / "base")
+    FlowObjective(made).export(tmp_path / "points")
+    return tmp_path / "points"
+
+
+def test_a_network_of_its_own_shares_the_parts_that_it_was_trained_with(points):
+    assert {path.name for path in points.iterdir()} == {
+        "model_index.json",
+        "scheduler",
+        "transformer",
+    }
+    pipeline = lumina.load(points, dtype="float32")
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a dog", points=256, num_inference_steps=1).media[0].shape == (256, 3)
+
+
+def test_shared_parts_may_be_shared_in_turn(points):
+    third = points.parent / "third"
+    shutil.copytree(points, third)
+    index = json.loads((third / INDEX).read_text())
+    (third / INDEX).write_text(json.dumps(index | {PARTS_OF: "points"}))
+    ours, theirs = (lumina.load(one, dtype="float32").text_encoder for one in (third, points))
+    for weight, same in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(weight, same)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"text_encoder": "lumina-mini"}, "text_encoder is 'lumina-mini', and adapters"),
+        ({"start_from": "other"}, "start_from is 'other'"),
+        ({"lora_rank": 0, "parts_of": "other"}, "no part is one of other"),
+    ],
+)
+def test_parts_that_would_be_lost_are_refused(recipe, changes, reason):
+    with pytest.raises(LuminaError, match=reason):
+        dataclasses.replace(recipe, **changes).check()

@@ -2,9 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import lumina
 from lumina.cli import main
+from lumina.devices import is_fast_at_bfloat16
 from lumina.errors import LuminaError
 from lumina.training.recipes import AutoencoderRecipe, load
 
@@ -44,6 +46,13 @@ def test_a_wrong_setting_is_refused_with_what_would_be_right(tmp_path, text, ove
     with pytest.raises(LuminaError) as caught:
         load(path, [override])
     assert told in f"{caught.value} {caught.value.hint}"
+
+
+def test_automatic_precision_is_what_the_device_is_fast_at():
+    usual = "bf16" if is_fast_at_bfloat16(torch.device("cpu")) else "fp32"
+    assert AutoencoderRecipe(precision="auto", device="cpu").settled().precision == usual
+    given = AutoencoderRecipe(precision="fp16", device="cpu")
+    assert given.settled() is given
 
 
 def test_a_missing_file_is_named(tmp_path):

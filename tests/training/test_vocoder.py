@@ -1,8 +1,13 @@
+import dataclasses
+
 import pytest
 import torch
 
+from lumina.errors import LuminaError
+from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.mel import waveform_to_mel
 from lumina.modalities.sound.spectral import SpectralVocoder
+from lumina.pipelines.audio import load_vocoder
 from lumina.training.recipes import VocoderRecipe
 from lumina.training.sound_critic import SpectrumCritic, critic_loss, vocoder_loss
 from lumina.training.trainer import train
@@ -36,6 +41,18 @@ def test_a_run_writes_a_vocoder(recipe):
     pytest.importorskip("soundfile")
     model = SpectralVocoder.from_pretrained(train(recipe))
     assert model(waveform_to_mel(noise(0))).shape == (2, 4096)
+
+
+def test_a_vocoder_is_put_beside_its_autoencoder(recipe, tmp_path):
+    pytest.importorskip("soundfile")
+    MelAutoencoder(
+        latent_channels=4, width=8, multipliers=(1,), blocks=1, groups=4
+    ).save_pretrained(tmp_path / "mel")
+    last = train(dataclasses.replace(recipe, autoencoder=str(tmp_path / "mel")))
+    assert MelAutoencoder.from_pretrained(last / "vae").config["latent_channels"] == 4
+    assert load_vocoder(last / "vocoder", dtype=torch.float32)
+    with pytest.raises(LuminaError, match="no autoencoder of spectrograms"):
+        train(dataclasses.replace(recipe, autoencoder=str(last / "vocoder"), out=str(tmp_path)))
 
 
 def test_equal_sounds_have_no_error():

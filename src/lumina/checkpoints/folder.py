@@ -26,7 +26,7 @@ PARTS = ("transformer", "vae", "text_encoder", "vocoder")
 DIFFERENCE = "difference.safetensors"
 """File of a network that is stored as what makes it differ from that of another model."""
 
-PARTS_OF = "parts_of"
+PARTS_OF = "_parts_of"
 """What an index says of the model whose folders stand for those that are not there."""
 
 STEM_OF_DIFFUSERS = "diffusion_pytorch_model"
@@ -90,7 +90,7 @@ def check_folder(folder: Path) -> None:
 def part_folder(folder: Path, part: str) -> Path:
     """The folder of a part of a checkpoint: its own, or that of the model whose parts it has."""
     own = folder / part
-    return own if own.is_dir() or not _names_base(folder) else base_of(folder) / part
+    return own if own.is_dir() or not _names_base(folder) else part_folder(base_of(folder), part)
 
 
 def base_of(folder: Path) -> Path:

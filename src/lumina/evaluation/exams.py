@@ -111,7 +111,9 @@ _MODULES: Mapping[str, str] = {
     "solids": "lumina.evaluation.clouds",
     "motion": "lumina.evaluation.clips",
     "sounds": "lumina.evaluation.sounds",
+    "items": "lumina.evaluation.views",
     "music": "lumina.evaluation.tunes",
+    "speech": "lumina.evaluation.spoken",
 }
 """Where the exam of each world is. The first of a modality is for models without a record."""
 

@@ -22,7 +22,6 @@ from lumina.evaluation.results import (
     versions,
     write_folder,
 )
-from lumina.media import write_result
 from lumina.requests import OF_MODALITIES
 
 IN_GRID = 8
@@ -149,7 +148,7 @@ def _measure_examples(
         if example is None:
             continue
         outcomes[TRUE].append(Outcome(wish, exam.judge(wish, example)))
-        if pipeline.vae is not None:
+        if _is_lossy(pipeline):
             (returned,) = _return(pipeline, example)
             outcomes[RETURNED].append(Outcome(wish, exam.judge(wish, returned)))
     return {
@@ -157,6 +156,11 @@ def _measure_examples(
         for name, found in outcomes.items()
         if found
     }
+
+
+def _is_lossy(pipeline: Any) -> bool:
+    """Whether media are changed on their way to latents and back."""
+    return any(pipeline.components.get(name) is not None for name in ("vae", "vocoder"))
 
 
 @torch.no_grad()
@@ -185,7 +189,7 @@ def _write(
         labels.append(f"{'right' if described['right'] else 'WRONG'}: {outcome.wish.prompt}")
         record = {"sample": described} | {key: result[key] for key in ("settings", "versions")}
         name = f"{number:03}-{outcome.wish.section.replace(' ', '-')}{ending}"
-        write_result(folder / name, medium, record, **pipeline.file_facts)
+        pipeline.write(medium, folder / name, record)
     pictures = pipeline.as_pictures([medium for _, medium in kept])
     write_folder(folder, result, pictures, labels)
 

@@ -18,10 +18,12 @@ from lumina.checkpoints.folder import (
     DIFFERENCE,
     PIPELINES,
     part_folder,
+    read_config,
     read_index,
     variant_of,
 )
 from lumina.errors import LuminaError, UnknownNameError
+from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.pipelines.audio import load_vocoder
 from lumina.pipelines.class_to_image import LuminaClassPipeline
 from lumina.pipelines.images import ImagePipeline
@@ -115,12 +117,17 @@ def _shared_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
 
 
 _LOADERS: dict[str, Callable[[Path, torch.dtype], Any]] = {
-    "vae": lambda folder, dtype: AutoencoderKL.from_pretrained(folder, torch_dtype=dtype),
+    "vae": lambda folder, dtype: _vae_class(folder).from_pretrained(folder, torch_dtype=dtype),
     "vocoder": lambda folder, dtype: load_vocoder(folder, dtype=dtype),
     "text_encoder": lambda folder, dtype: AutoModel.from_pretrained(folder, dtype=dtype),
     "tokenizer": lambda folder, _: AutoTokenizer.from_pretrained(folder),
 }
 """How parts are loaded that several models have in common."""
+
+
+def _vae_class(folder: Path) -> Any:
+    is_of_sound = read_config(folder).get("_class_name") == MelAutoencoder.__name__
+    return MelAutoencoder if is_of_sound else AutoencoderKL
 
 
 def check_preset(preset: str | None) -> None:
@@ -190,7 +197,8 @@ def _text_part(source: str | Path) -> Path:
 
 
 def _within(folder: Path, part: str) -> Path:
-    return folder / part if (folder / part).is_dir() else folder
+    own = part_folder(folder, part)
+    return own if own.is_dir() else folder
 
 
 def _find_vae(source: str | Path | None, config: Mapping[str, Any]) -> tuple[str | Path, Path]:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.flow.guidance import Guidance
 from lumina.flow.sample import asked_times, begin_sample, begin_steps, flow_times, step_options
+from lumina.media import write_png, write_result
 from lumina.pipelines.adapters import LoraMixin
 from lumina.pipelines.pictures import as_precise, refuse_step_cache
 from lumina.pipelines.tiling import disable_tiling, enable_tiling
@@ -206,6 +208,25 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
     def as_pictures(self, media: Sequence[Any]) -> "Sequence[Image]":
         """Results as pictures, for grids: themselves."""
         return media
+
+    def write(
+        self, medium: Any, path: Path, record: dict[str, Any], *, force: bool = False
+    ) -> None:
+        """Write one result in the format that the name of the file says; PNG shows what it is like.
+
+        Args:
+            medium: One of the results.
+            path: A file in a folder that exists.
+            record: How it was made; anything that JSON can hold.
+            force: Replace a file of that name.
+
+        Raises:
+            LuminaError: If the file exists and is not to be replaced, or cannot be written.
+        """
+        if path.suffix.lower() == ".png":
+            write_png(path, self.as_pictures([medium])[0], record, force=force)
+        else:
+            write_result(path, medium, record, force=force, **self.file_facts)
 
     def pictures_beside(self, medium: Any) -> "list[Image]":
         """Pictures of one result for files beside its own: what it looks like."""

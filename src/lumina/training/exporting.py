@@ -14,6 +14,7 @@ from torch import nn
 from lumina.checkpoints.difference import difference_of, save_difference
 from lumina.checkpoints.folder import INDEX, MADE_BY, PARTS_OF
 from lumina.pipelines.assembly import assemble, text_encoder_folder, vae_folder
+from lumina.pipelines.speech import vocoder_folder
 from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.training.recipes import FlowRecipe
 
@@ -33,12 +34,16 @@ def make_pipeline(recipe: FlowRecipe, network: Any, size: Sequence[int]) -> Any:
 
 
 def export(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) -> None:
-    """Write the adapters, or a checkpoint that `lumina.load` and diffusers read."""
+    """Write the adapters, or a checkpoint that `lumina.load` reads (diffusers too, if whole)."""
     dtype = getattr(torch, recipe.save_dtype)
-    if recipe.parts_of:
-        _export_difference(recipe, network, folder, size)
+    is_adapted = bool(recipe.lora_rank and not recipe.lora_merge)
+    if is_adapted and recipe.parts_of:
+        pipeline = make_pipeline(recipe, network, size)
+        _save_own_parts(recipe, pipeline, folder)
+        difference = difference_of(network, scale=recipe.lora_scale)
+        save_difference(folder / "transformer", network, difference, dtype=dtype)
         return
-    if recipe.lora_rank and not recipe.lora_merge:
+    if is_adapted:
         _export_adapters(network, folder, dtype)
         return
     network = copy.deepcopy(network)
@@ -49,22 +54,34 @@ def export(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) 
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             nn.Module.to(part, dtype)  # diffusers' own would warn, of nothing
-    pipeline.save_pretrained(folder)
-    if recipe.text_encoder:
+    if recipe.parts_of:
+        _save_own_parts(recipe, pipeline, folder)
+        pipeline.transformer.save_pretrained(folder / "transformer")
+    else:
+        pipeline.save_pretrained(folder)
+    if (folder / "text_encoder").is_dir():
         _read_as_float32(folder / "text_encoder" / "config.json")
     _tell_origins(recipe, folder)
 
 
-def _export_difference(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) -> None:
-    """Write what makes the network differ from that of another model, whose parts it shares."""
-    pipeline = make_pipeline(recipe, network, size)
+def _save_own_parts(recipe: FlowRecipe, pipeline: Any, folder: Path) -> None:
+    """Write all but the network and the parts that another model has, which the index names."""
     folder.mkdir(parents=True, exist_ok=True)
     index = json.loads(pipeline.to_json_string())
     (folder / INDEX).write_text(json.dumps(index | {PARTS_OF: recipe.parts_of}, indent=2) + "\n")
-    pipeline.scheduler.save_pretrained(folder / "scheduler")
-    difference = difference_of(network, scale=recipe.lora_scale)
-    dtype = getattr(torch, recipe.save_dtype)
-    save_difference(folder / "transformer", network, difference, dtype=dtype)
+    others = {"transformer"}
+    if is_part_of(recipe.text_encoder, recipe.parts_of):
+        others |= {"text_encoder", "tokenizer"}
+    if is_part_of(recipe.autoencoder, recipe.parts_of):
+        others |= {"vae", "vocoder"}
+    for name, part in pipeline.components.items():
+        if part is not None and name not in others:
+            part.save_pretrained(folder / name)
+
+
+def is_part_of(source: str, name: str) -> bool:
+    """Whether a part that a recipe names, by the model that has it, is of the model of a name."""
+    return bool(source) and Path(source).name == name
 
 
 def _export_adapters(network: Any, folder: Path, dtype: torch.dtype) -> None:
@@ -79,12 +96,15 @@ def _export_adapters(network: Any, folder: Path, dtype: torch.dtype) -> None:
 
 def _tell_origins(recipe: FlowRecipe, folder: Path) -> None:
     """Put beside each part what made it."""
-    origins = {"vae": vae_folder(recipe.autoencoder)} if recipe.autoencoder else {}
+    origins = {}
+    if recipe.autoencoder:
+        origin = vae_folder(recipe.autoencoder)
+        origins = {"vae": origin, "vocoder": vocoder_folder(origin)}
     if recipe.text_encoder:
         origins["text_encoder"] = text_encoder_folder(recipe.text_encoder)
     for part, origin in origins.items():
-        if not (folder / part).is_dir():  # a vocoder stands for the autoencoder of speech
-            part = "vocoder"
+        if not (folder / part).is_dir():
+            continue
         # A run keeps what made it beside the folders of its parts.
         for made_by in (origin / MADE_BY, origin.parent / MADE_BY):
             if made_by.exists():

@@ -52,6 +52,7 @@ class Memory(NamedTuple):
 
 def plan(recipe: Recipe) -> list[str]:
     """What a run would do, as lines of text."""
+    recipe = recipe.settled()
     if not isinstance(recipe, FlowRecipe):
         return [f"{recipe.steps} steps of {recipe.accumulate * recipe.batch_size} samples"]
     found = find_data(recipe)
@@ -70,7 +71,8 @@ def plan(recipe: Recipe) -> list[str]:
         *_indented(stages.lines()),
         "first captions:",
         *_indented(_captions(stages)),
-        f"network: {whole / 1e6:.1f}M weights, {trained / 1e6:.1f}M trained",
+        f"network: {whole / 1e6:.1f}M weights, {trained / 1e6:.1f}M trained,"
+        f" products in {recipe.precision}",
         f"{_holder(recipe)}: {_gib(memory.total)} with {_gib(memory.weights)} of weights,"
         f" {_gib(memory.training)} of gradients, optimizer and average, and"
         f" {_gib(memory.activations)} of activations, beside the encoders and what the"

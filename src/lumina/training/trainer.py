@@ -86,6 +86,7 @@ def train(recipe: Recipe) -> Path:
     Returns:
         The folder with the last weights (averaged, if the recipe keeps an average).
     """
+    recipe = recipe.settled()
     out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)
     device = pick_device(recipe.device)

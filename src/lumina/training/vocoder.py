@@ -1,5 +1,6 @@
 """Training of the small vocoder on generated sounds."""
 
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,6 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lumina.checkpoints.folder import read_config
+from lumina.errors import LuminaError
+from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.mel import HOP, stft_magnitude, waveform_to_mel
 from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.training.recipes import VocoderRecipe
@@ -33,6 +37,8 @@ class VocoderObjective:
 
     def __init__(self, recipe: VocoderRecipe):
         self.recipe = recipe
+        if recipe.autoencoder:
+            _check_autoencoder(Path(recipe.autoencoder))
         vocoder = SpectralVocoder(
             width=recipe.width, depth=recipe.depth, inner_width=recipe.inner_width
         )
@@ -91,9 +97,13 @@ class VocoderObjective:
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
-        """Write the vocoder in half precision."""
+        """Write the vocoder in half precision, beside the autoencoder if there is one."""
         exported = cast(Any, self.vocoder)
-        exported.to(torch.float16).save_pretrained(folder)
+        own = folder
+        if self.recipe.autoencoder:
+            shutil.copytree(self.recipe.autoencoder, folder / "vae", dirs_exist_ok=True)
+            own = folder / "vocoder"
+        exported.to(torch.float16).save_pretrained(own)
         exported.to(torch.float32)
 
     def _unseen(self) -> Float[Tensor, "b samples"]:
@@ -103,6 +113,14 @@ class VocoderObjective:
     def _unseen_error(self, real: Float[Tensor, "b samples"]) -> float:
         mel = waveform_to_mel(real)
         return (waveform_to_mel(self.vocoder(mel)) - mel).abs().mean().item()
+
+
+def _check_autoencoder(folder: Path) -> None:
+    if read_config(folder).get("_class_name") != MelAutoencoder.__name__:
+        raise LuminaError(
+            f"{folder} has no autoencoder of spectrograms",
+            hint="name the folder `last` of a run of recipes/lumina_mini_mel.toml",
+        )
 
 
 def spectrum_error(

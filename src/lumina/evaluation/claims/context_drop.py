@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.evaluation.claims.claim import Claim, Findings, Lab, Picture, Table, Threshold
-from lumina.evaluation.claims.mini import NAME, SIDE, Prompts, load_mini
+from lumina.evaluation.claims.mini import NAME, SIDE, Prompts, load_mini, usual_numbers
 from lumina.evaluation.claims.plots import lay_out
 from lumina.evaluation.intervals import wilson
 from lumina.flow.solvers import SOLVERS, integrate
@@ -27,7 +27,6 @@ from lumina.types import Attend
 LAYERS = 2
 RELEASED_LAYERS = 24
 TIMES = [(index + 0.5) / 20 for index in range(20)]
-DTYPE = torch.bfloat16
 SEED = 0
 
 THINGS, FIRST_SEED, SAMPLE_STEPS, SHIFT, BATCH = 16, 50000, 12, 2.0, 8
@@ -118,7 +117,7 @@ def _make_network() -> NextDiT:
             if not weight.any():
                 torch.nn.init.normal_(weight, std=0.02)
     module: Any = network  # pyright misreads what diffusers' `to` takes
-    return module.to(DTYPE).eval()
+    return module.to(getattr(torch, usual_numbers())).eval()
 
 
 @torch.no_grad()
@@ -126,8 +125,8 @@ def _time(case: Case) -> tuple[float, float]:
     network = _make_network()
     generator = torch.Generator().manual_seed(SEED)
     side = 2 * case.side
-    x = torch.randn(1, 4, side, side, generator=generator).to(DTYPE)
-    text = torch.randn(1, 32, 2048, generator=generator).to(DTYPE)
+    x = torch.randn(1, 4, side, side, generator=generator).to(network.dtype)
+    text = torch.randn(1, 32, 2048, generator=generator).to(network.dtype)
     moment = torch.tensor([0.5])
     attend = ATTENDS[case.attention]
     pooled = pooled_attend((case.side, case.side), attend=attend)
@@ -210,7 +209,9 @@ def _tell_findings(
         values,
         _words(values, shares),
         [
-            Table(f"{LAYERS} layers of the 2B shape, bfloat16, random weights", header, rows),
+            Table(
+                f"{LAYERS} layers of the 2B shape, {usual_numbers()}, random weights", header, rows
+            ),
             _picture_table(found, differences),
         ],
         [_samples(lab)],

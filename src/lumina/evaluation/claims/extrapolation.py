@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lumina.evaluation.claims.claim import Claim, Findings, Lab, Picture, Table, Threshold
 from lumina.evaluation.claims.components import Seen, look, split_parts
-from lumina.evaluation.claims.mini import NAME, SIDE, Mini, load_mini
+from lumina.evaluation.claims.mini import NAME, SIDE, Mini, load_mini, usual_numbers
 from lumina.evaluation.claims.plots import lay_out
 from lumina.evaluation.claims.shapes import (
     BATCH,
@@ -154,7 +154,8 @@ def _tell_findings(
         {
             "pictures": f"{PICTURES[1]} at the trained size, {PICTURES[SCALE]} of each other row,"
             f" seeds from {FIRST_SEED}, and as many others after the choice",
-            "sampling": f"{STEPS} steps of {SOLVER}, shift {SHIFT:g}, no guidance, bfloat16",
+            "sampling": f"{STEPS} steps of {SOLVER}, shift {SHIFT:g}, no guidance,"
+            f" {usual_numbers()}",
             "training": f"{' and '.join(RECIPES)}, {minutes_of_training(lab):.0f} minutes",
             "lumina-mini": f"{MINI_THINGS} things, seeds from {MINI_SEED}",
         },

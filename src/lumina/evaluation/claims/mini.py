@@ -13,6 +13,7 @@ from torch import Tensor
 import lumina
 from lumina.backbones.blocks import Attends, StepCache
 from lumina.catalog import find
+from lumina.devices import pick_dtype
 from lumina.evaluation.trials import shuffled
 from lumina.flow.guidance import Guidance, guide
 from lumina.nn.extrapolation import UNSCALED, RopeScaling
@@ -26,6 +27,11 @@ NAME = "lumina-mini"
 SIDE = 16  # latents of its usual picture
 GUIDANCE = 4.0  # as in use
 TRAINED_TOKENS = 64
+
+
+def usual_numbers() -> str:
+    """Those that networks are multiplied in here where nothing else is asked for, by name."""
+    return str(pick_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
 
 
 @dataclass

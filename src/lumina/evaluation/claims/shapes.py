@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from lumina.backbones.next_dit import NextDiT
+from lumina.devices import is_fast_at_bfloat16
 from lumina.errors import LuminaError
 from lumina.evaluation.claims.claim import Lab
 from lumina.evaluation.claims.components import Seen, look
@@ -72,9 +73,10 @@ class Sampler(NamedTuple):
     def _velocity(self, labels: Tensor, scale: int, condition: Condition) -> Velocity:
         tokens = self.network.config["sample_size"] // self.network.config["patch_size"]
         base = {"base_sequence_length": tokens**2} if condition.proportional else {}
+        is_fast = is_fast_at_bfloat16(torch.device("cpu"))
 
         def velocity(x: Tensor, t: Tensor) -> Float[Tensor, "b 3 side side"]:
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_fast):
                 return self.network(
                     x,
                     t.expand(len(x)),

@@ -1,0 +1,58 @@
+"""Recipes of what flows are made with: an autoencoder of pictures, and a text encoder."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lumina.settings import setting
+from lumina.training.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lumina.training.trainer import Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipe(Recipe):
+    """Train an image autoencoder on drawings."""
+
+    task = "autoencoder"
+
+    channels: tuple[int, ...] = setting((16, 32, 64, 128), "channels at 1, 1/2, 1/4, 1/8 size")
+    latent_channels: int = setting(4, "channels of the latent picture", ge=1)
+    groups: int = setting(8, "groups of each normalization", ge=1)
+    crop: int = setting(64, "side of the training crops in pixels", ge=16)
+    start_from: str = setting("", "folder of an autoencoder whose weights to start from")
+    decoder_only: bool = setting(False, "keep the encoder, and so all latents, as they are")
+    latent_noise: float = setting(
+        0.1, "noise on latents while decoding, relative to their spread", ge=0
+    )
+    spread_weight: float = setting(
+        0.03, "how strongly latents are kept at zero mean, unit spread, uncorrelated", ge=0
+    )
+    smoothness: float = setting(0.0, "weight of the agreement of small and large latents", ge=0)
+
+    def make_objective(self) -> "Objective":
+        """An autoencoder with its drawings."""
+        from lumina.training.autoencoder import AutoencoderObjective
+
+        return AutoencoderObjective(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentRecipe(Recipe):
+    """Teach a text encoder what the things that captions name look like."""
+
+    task = "alignment"
+
+    vocabulary_size: int = setting(8192, "tokens of the tokenizer", ge=300)
+    width: int = setting(256, "width of the encoder", ge=8)
+    depth: int = setting(4, "layers of the encoder, the last of which only diffusers runs", ge=2)
+    heads: int = setting(4, "attention heads", ge=1)
+    hidden: int = setting(768, "width inside the feed-forward layers", ge=8)
+    appearance: int = setting(192, "numbers that describe how a drawing looks", ge=1)
+    languages_weight: float = setting(0.6, "share of captions that are not English", ge=0, le=1)
+
+    def make_objective(self) -> "Objective":
+        """A text encoder with its captions."""
+        from lumina.training.alignment import AlignmentObjective
+
+        return AlignmentObjective(self)
