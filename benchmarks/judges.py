@@ -1,7 +1,7 @@
 """Measure the judges themselves, on true examples.
 
 Run `python benchmarks/judges.py [WORLD ...]`. Each world's exam is taken by a model that makes what
-its prompts ask for without a flaw: direct, and for sounds as what is left of them in a mel
+its prompts ask for without a flaw: direct, and for all that is heard as what is left of them in a mel
 spectrogram, whose phases are found again by Griffin-Lim: about what a vocoder would lose. A model
 with shuffled prompts shows what chance gives. Writes `results/judges.json` and `.md`.
 
@@ -31,8 +31,10 @@ RESULTS = Path(__file__).parent / "results"
 USUAL: Mapping[str, Mapping[str, Any]] = {
     "solids": {},
     "motion": {"size": "96x96", "frames": 8},
+    "items": {"size": "64x64", "views": 4},
     "sounds": {"seconds": 3.072},
     "music": {"seconds": 4.096},
+    "speech": {},
 }
 """Settings of models of each world."""
 
@@ -65,7 +67,7 @@ def measure(world: str, names: int | None) -> dict[str, Any]:
     began = time.process_time()
     exam = exam_of(world, USUAL[world])
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {"direct": lambda medium: medium}
-    if exam.world.modality == "sound":
+    if exam.world.modality in ("sound", "speech"):
         ways["mel"] = through_mel
     wishes = exam.plan(full=False, names=names, languages=())
     known = [(wish, example) for wish in wishes if (example := exam.example(wish)) is not None]

@@ -257,7 +257,7 @@ def gradient(case: Case, picture: np.ndarray) -> float:
 def measure_inversion(pipeline: lumina.LuminaPipeline, things: list[str]) -> list[dict]:
     """How near latents are that go back to noise and forth again."""
     lines = []
-    for dtype in (torch.bfloat16, torch.float32):
+    for dtype in dict.fromkeys([pipeline.dtype, torch.float32]):
         rewriter = lumina.LuminaRewritePipeline.from_pipe(pipeline).to(dtype)
         rewriter.set_progress_bar_config(disable=True)
         errors = []
