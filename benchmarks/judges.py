@@ -1,7 +1,7 @@
 """Measure the judges themselves, on true examples.
 
 Run `python benchmarks/judges.py [WORLD ...]`. Each world's exam is taken by a model that makes what
-its prompts ask for without a flaw: direct, and for all that is heard as what is left of them in a mel
+its prompts ask for without a flaw: direct, and for what is heard as what is left of it in a mel
 spectrogram, whose phases are found again by Griffin-Lim: about what a vocoder would lose. A model
 with shuffled prompts shows what chance gives. Writes `results/judges.json` and `.md`.
 
