@@ -18,6 +18,7 @@ from lumina.evaluation.claims.context_drop import CONTEXT_DROP
 from lumina.evaluation.claims.extrapolation import EXTRAPOLATION
 from lumina.evaluation.claims.flow_error import FLOW_ERROR
 from lumina.evaluation.claims.gates import GATES
+from lumina.evaluation.claims.larger import LARGER
 from lumina.evaluation.claims.page import write_page
 from lumina.evaluation.claims.phases import PHASES
 from lumina.evaluation.claims.sandwich import SANDWICH
@@ -31,6 +32,7 @@ CLAIMS: dict[str, Claim] = {
         SANDWICH,
         PHASES,
         EXTRAPOLATION,
+        LARGER,
         CONTEXT_DROP,
         GATES,
     )
