@@ -29,8 +29,13 @@ def recipe(own_folder, patterns, tmp_path, monkeypatch):
     return make
 
 
+def times_of(rng, count):
+    steps, taken = draw_stops(rng, count, most=4)
+    return taken / steps
+
+
 def test_times_are_where_samplers_of_few_equal_steps_stop():
-    times = draw_stops(np.random.default_rng(0), 4000, most=4)
+    times = times_of(np.random.default_rng(0), 4000)
     allowed = {number / steps for steps in range(1, 5) for number in range(steps)}
     found = {min(allowed, key=lambda one: abs(one - time)) for time in times.tolist()}
     assert found == allowed
@@ -72,6 +77,47 @@ def test_processes_share_a_batch(recipe):
     torch.testing.assert_close(sum(losses) / 2, objective.loss(whole, 0)[0], rtol=1e-3, atol=1e-4)
 
 
+def test_the_student_goes_straight_on_from_where_its_own_steps_lead(recipe):
+    objective = FewStepsObjective(recipe(evaluations=4, batch_size=8))
+    for weight in objective.module.parameters():
+        weight.data += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    batch = objective.batch(3)
+    assert len(set((batch.taken / batch.steps).tolist())) > 2
+    student = lumina.LuminaPipeline.from_pipe(
+        objective.pipeline, transformer=objective.module, scheduler=objective.scheduler
+    )
+    losses = []
+    for row, (steps, taken) in enumerate(zip(batch.steps, batch.taken, strict=True)):
+        features, mask = batch.features[row, None], batch.mask[row, None]
+        x = batch.noise[row, None]
+        student.scheduler.set_timesteps(int(steps))
+        with torch.no_grad():
+            for number in range(int(taken) + 1):
+                time = torch.tensor([number / float(steps)])
+                velocity = objective.module(x, time, features, mask, return_dict=False)[0][:, :4]
+                x, here = x + velocity / steps, x
+        target = (batch.data[row] - here[0]) / (1 - time)
+        losses.append((velocity[0] - target).square().mean())
+    found, _ = objective.loss(batch, 0)
+    torch.testing.assert_close(found, torch.stack(losses).mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_all_weights_learn_in_mixed_precision(recipe):
+    objective = FewStepsObjective(recipe())
+    batch = objective.batch(0)
+    gradients = []
+    for enabled in (False, True):
+        objective.module.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            objective.loss(batch, 0)[0].backward()
+        weights = objective.module.named_parameters()
+        gradients.append({name: w.grad for name, w in weights if w.grad is not None})
+    exact, mixed = gradients
+    assert exact.keys() == mixed.keys()
+    whole = [torch.cat([grad.flatten() for grad in some.values()]) for some in gradients]
+    assert torch.cosine_similarity(*whole, dim=0) > 0.99
+
+
 def test_no_caption_asks_for_what_is_held_out(patterns):
     rng = np.random.default_rng(0)
     briefs = [draw_brief(rng, list(patterns), pairs=0.5) for _ in range(200)]
@@ -94,7 +140,7 @@ def test_a_student_stops_where_it_was_trained_and_ends_at_data(recipe, tmp_path)
     kinds = (lumina.LuminaPipeline, diffusers.LuminaPipeline)
     ours, theirs = (kind.from_pretrained(tmp_path / "last") for kind in kinds)
     rng = np.random.default_rng(0)
-    trained = set(draw_stops(rng, 1000, most=4).tolist())
+    trained = set(times_of(rng, 1000).tolist())
     asked = set()
     for steps in range(1, 5):
         ours.scheduler.set_timesteps(steps)

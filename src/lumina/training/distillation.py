@@ -1,37 +1,39 @@
 """Training of a student that needs few evaluations, from where a teacher's guided flow leads.
 
 The teacher is followed once from each of many noises to its picture, with guidance and in small
-steps. The student learns the straight line between both ends of each way. Its velocity at pure
-noise is then the teacher's whole flow map in one step; on the line, several steps mend what the
-first one got wrong. Guidance is part of what was learned: the student is sampled without, by
-Euler's steps, and is a Next-DiT like its teacher, so that whatever loads one loads the other.
+steps. The student learns to go straight there. Its velocity at pure noise is then the teacher's
+whole flow map in one step. Where several steps are taken, it learns, from where its own steps have
+led it, to go straight on to the same picture, and so mends what the first ones got wrong. Guidance
+is part of what was learned: the student is sampled without, by Euler's steps, and is a Next-DiT
+like its teacher, so that whatever loads one loads the other.
 
 Source:
     Rectified flow, arXiv:2209.03003, section 2.2; with a guided teacher of text to images,
-    InstaFlow, arXiv:2309.06380, section 3. Both train on all times alike. Here they are those
-    that samplers of few equal steps stop at, since no other is ever asked for.
+    InstaFlow, arXiv:2309.06380, section 3. Both train on all points of the straight lines from
+    noise to data. Here they are those that samplers of few equal steps come to, since no other is
+    ever asked for: times at which such a sampler stops, and points to which the student itself
+    leads (as DAgger has it, arXiv:1011.0686), which lie beside the line as far as it errs.
 """
 
 import copy
 import hashlib
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.catalog import Checkpoint, find, load
 from lumina.checkpoints.folder import INDEX, MADE_BY, read_json
+from lumina.devices import move
 from lumina.errors import LuminaError
-from lumina.flow.path import flow_loss
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.media import make_grid
 from lumina.pipelines.text_to_image import LuminaPipeline
@@ -59,17 +61,20 @@ class Ways(NamedTuple):
 
 
 class Chords(NamedTuple):
-    """Ways with the times on them that are trained on, and the text as the network reads it."""
+    """Ways, how far on them to train, and the text as the network reads it."""
 
     noise: Float[Tensor, "b c rows cols"]
     data: Float[Tensor, "b c rows cols"]
-    times: Float[Tensor, " b"]
+    steps: Int[Tensor, " b"]
+    """In how many equal steps a sampler goes this way."""
+    taken: Int[Tensor, " b"]
+    """How many of these it has taken."""
     features: Float[Tensor, "b m d"]
     mask: Shaped[Tensor, "b m"]
 
 
 class FewStepsObjective:
-    """Match the straight line from each noise to where the teacher's guided flow takes it."""
+    """Go straight to where the teacher's guided flow leads, from wherever the student has come."""
 
     def __init__(self, recipe: FewStepsRecipe):
         self.recipe = recipe
@@ -88,17 +93,21 @@ class FewStepsObjective:
         self.unseen = self._load(chunks)
 
     def batch(self, number: int, share: Share = ALONE) -> Chords:
-        """Some ways, each at a time at which a sampler of few steps stops."""
+        """Some ways, each up to where a sampler of few steps stops."""
         rng = np.random.default_rng((self.recipe.seed, 3, number))
         chosen = rng.integers(len(self.ways.captions), size=self.recipe.batch_size)
-        times = draw_stops(rng, self.recipe.batch_size, most=self.recipe.evaluations)
-        return share.take(self._chords(_take(self.ways, chosen), times))
+        stops = draw_stops(rng, self.recipe.batch_size, most=self.recipe.evaluations)
+        return share.take(self._chords(_take(self.ways, chosen), *stops))
 
     def loss(self, batch: Chords, step: int) -> tuple[Tensor, dict[str, float]]:
-        """Mean squared error of the velocity along the lines."""
-        velocity = partial(self._velocity, batch.features, batch.mask)
-        errors = flow_loss(velocity, batch.noise, batch.data, batch.times)
-        return errors.mean(), {"samples": len(batch.data)}
+        """Mean squared error of the velocity that leads straight to the teacher's picture."""
+        times = batch.taken / batch.steps
+        points = self._arrive(batch)
+        # Else weights that were cast there, where gradients are off, are taken from the cache here.
+        torch.clear_autocast_cache()
+        target = (batch.data - points) / (1 - times).view(-1, 1, 1, 1)
+        found = self._velocity(batch.features, batch.mask, points, times)
+        return (found.float() - target).square().mean(), {"samples": len(batch.data)}
 
     def to(self, device: torch.device) -> None:
         """Move the weights, and what else the loss needs."""
@@ -107,16 +116,15 @@ class FewStepsObjective:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Relative error of pictures in one step, on ways that no step sees."""
-        noise, data, captions = self.unseen
-        batch = self._chords(self.unseen, torch.zeros(len(captions)))
-        features, mask = batch.features, batch.mask
-        device = next(self.module.parameters()).device
-        ends = noise.to(device) + self._velocity(
-            features, mask, noise.to(device), batch.times.to(device)
-        )
-        error = (ends.cpu() - data).square().mean() / data.square().mean()
-        return {"validation": error.sqrt().item()}
+        """Relative error of pictures in most steps and in one, on ways that no step sees."""
+        errors = {}
+        for name, steps in (("validation", self.recipe.evaluations), ("validation_1", 1)):
+            counts = torch.full((len(self.unseen.captions),), steps)
+            batch = self._chords(self.unseen, counts, counts)
+            batch = move(batch, next(self.module.parameters()).device)
+            error = (self._arrive(batch) - batch.data).square().mean() / batch.data.square().mean()
+            errors[name] = error.sqrt().item()
+        return errors
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
@@ -154,6 +162,21 @@ class FewStepsObjective:
         index["scheduler"] = [FlowSolverScheduler.__module__, FlowSolverScheduler.__name__]
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
+    @torch.no_grad()
+    def _arrive(self, batch: Chords) -> Float[Tensor, "b c rows cols"]:
+        """Where the student's own steps lead, each sample as many as it has taken."""
+        points = batch.noise.clone()
+        most = self.recipe.evaluations
+        # As often on all processes, since those that share weights wait for each other.
+        for number in range(most if batch.taken.eq(batch.steps).all() else most - 1):
+            going = batch.taken > number
+            rows = going if going.any() else torch.arange(1, device=going.device)
+            times = number / batch.steps[rows]
+            found = self._velocity(batch.features[rows], batch.mask[rows], points[rows], times)
+            if going.any():
+                points[rows] += found.float() / batch.steps[rows].view(-1, 1, 1, 1)
+        return points
+
     def _velocity(
         self,
         features: Float[Tensor, "b m d"],
@@ -165,9 +188,9 @@ class FewStepsObjective:
         return output[:, : points.shape[1]]
 
     @torch.no_grad()
-    def _chords(self, ways: Ways, times: Float[Tensor, " b"]) -> Chords:
+    def _chords(self, ways: Ways, steps: Int[Tensor, " b"], taken: Int[Tensor, " b"]) -> Chords:
         features, mask, *_ = self.pipeline.encode_prompt(ways.captions, False)
-        return Chords(ways.noise, ways.data, times, features.float(), mask)
+        return Chords(ways.noise, ways.data, steps, taken, features.float(), mask)
 
     def _make_missing(self, chunks: int) -> None:
         """Follow the ways that are not in the run's folder yet, each process some of them."""
@@ -217,16 +240,21 @@ class FewStepsObjective:
         return Path(recipe.out) / f"ways-{key}" / f"{number:05d}.safetensors"
 
 
-def draw_stops(rng: np.random.Generator, count: int, *, most: int) -> Float[Tensor, " b"]:
-    """Times at which samplers of 1 to `most` equal steps ask for a velocity, as often as they do.
+def draw_stops(
+    rng: np.random.Generator, count: int, *, most: int
+) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
+    """Where samplers of 1 to `most` equal steps ask for a velocity, as often as they do.
 
     Args:
         rng: Source of chance.
-        count: How many times to draw.
+        count: How many to draw.
         most: Steps of the sampler with the most; each number of steps comes up equally often.
+
+    Returns:
+        The numbers of steps, and how many of these have been taken.
     """
     steps = rng.integers(1, most + 1, size=count)
-    return torch.from_numpy(rng.integers(steps) / steps).float()
+    return torch.from_numpy(steps), torch.from_numpy(rng.integers(steps))
 
 
 def _find_teacher(name: str) -> Checkpoint:
