@@ -71,6 +71,8 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecipe(Recipe):
+    task = "network"
+
     double: bool = setting(False, "compute in float64")
 
     def make_objective(self):

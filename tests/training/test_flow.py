@@ -332,6 +332,27 @@ def test_previews_are_pictures_of_the_prompts(recipe, tmp_path):
     assert first.width * first.height > 2 * 64 * 64
 
 
+def test_a_picture_that_comes_twice_in_a_batch_has_two_noises(recipe):
+    batch = start(recipe(data=({**SHAPES, "pictures": 1},), validation=0.0)).batch(0)
+    assert len(batch.noise) == 4
+    assert torch.equal(batch.data[0], batch.data[1])
+    assert len({noise.numpy().tobytes() for noise in batch.noise}) == 4
+    assert len(set(batch.times.tolist())) == 4
+
+
+def test_batches_that_processes_cannot_share_are_refused_at_the_start(recipe):
+    objective = start(recipe())
+    objective.stages.check_shares(2)
+    with pytest.raises(LuminaError, match=r"4 pictures of a batch of 64x64") as told:
+        objective.stages.check_shares(3)
+    assert "batch_multiple = 3" in told.value.hint
+
+
+def test_other_data_have_another_digest(recipe):
+    one, same, other = (start(recipe(data=({**SHAPES, "seed": s},))) for s in (0, 0, 1))
+    assert one.data_digest == same.data_digest != other.data_digest
+
+
 def test_a_model_of_drawings_has_their_references(recipe, font, tmp_path):
     table = {"kind": "drawings", "scenes": 3, "sizes": ["64x64"]}
     objective = start(recipe(data=(table,), crops={"side": 64}, cache_texts=False))
@@ -350,6 +371,7 @@ def test_a_model_of_drawings_has_their_references(recipe, font, tmp_path):
         ({"lora_rank": 2}, "lora_rank needs a network"),
         ({"quantize": "nf4", "start_from": "x"}, "quantized weights are not trained"),
         ({"quantize": "int8", "start_from": "x", "lora_rank": 2}, 'precision = "bf16"'),
+        ({"start_from": "x", "lora_rank": 2, "lora_whole": ("proj",)}, "not be written"),
         ({"heads": 5}, "heads must divide"),
         ({"width": 18}, "multiple of 4"),
         ({"data": ({**SHAPES, "start": 0.5, "until": 0.5},)}, "not before its until"),

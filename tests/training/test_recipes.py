@@ -36,6 +36,9 @@ def test_a_later_setting_wins_over_the_file(tmp_path):
         ('task = "autoencoder"', "steps", "not key=value"),
         ('task = "autoencoder"', "channels=3", "not numbers with commas"),
         ('task = "autoencoder"', "decay=1.5", "0 to 1"),
+        ('task = "flow"', "multiple_of=0", "multiple_of is 0"),
+        ('task = "few_steps"', "foreign=7", "foreign is 7"),
+        ('task = "shapes"', "time_shift=0", "time_shift is 0"),
         ('task = "dance"', "steps=3", "autoencoder"),
         ("task =", "steps=3", "not valid TOML"),
     ],
@@ -55,6 +58,12 @@ def test_automatic_precision_is_what_the_device_is_fast_at():
     assert given.settled() is given
 
 
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "picture.toml").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(LuminaError, match="not valid TOML"):
+        load(tmp_path / "picture.toml")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(LuminaError, match=r"absent\.toml"):
         load(tmp_path / "absent.toml")
@@ -63,8 +72,8 @@ def test_a_missing_file_is_named(tmp_path):
 def test_changes_since_names_only_what_matters_to_the_result():
     recipe = AutoencoderRecipe(steps=5)
     other = AutoencoderRecipe(steps=6, log_every=1)
-    assert recipe.changes_since(other.to_json()) == ["steps"]
-    assert recipe.changes_since(recipe.to_json()) == []
+    assert recipe.changes_since(other.to_json()) == {"steps": (6, 5)}
+    assert recipe.changes_since(recipe.to_json()) == {}
 
 
 def test_the_quick_recipe_writes_a_line_for_each_step_and_its_last_weights(

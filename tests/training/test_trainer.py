@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -64,6 +65,8 @@ class Regression:
 
 @dataclass(frozen=True, kw_only=True)
 class RegressionRecipe(recipes.Recipe):
+    task = "regression"
+
     pause: float = setting(0.0, "seconds to wait for a batch")
     breaks_at: int = setting(-1, "step at which the loss is not a number")
     leaps_at: int = setting(-1, "step at which the gradient is a million times as large")
@@ -135,6 +138,97 @@ def test_a_changed_recipe_does_not_resume_and_says_what_differs(tmp_path):
     train(recipe(tmp_path))
     with pytest.raises(LuminaError, match="learning_rate"):
         train(recipe(tmp_path, learning_rate=0.5))
+
+
+def test_a_changed_recipe_says_from_what_to_what(tmp_path):
+    train(recipe(tmp_path))
+    with pytest.raises(LuminaError, match=r"steps: 12 -> 13"):
+        train(recipe(tmp_path, steps=13))
+
+
+def test_zero_clips_nothing(tmp_path):
+    free = weights(train(recipe(tmp_path / "free", clip=0.0)))
+    wide = weights(train(recipe(tmp_path / "wide", clip=1e9)))
+    start = recipe(tmp_path / "start").make_objective().module.state_dict()
+    for name, weight in free.items():
+        assert torch.equal(weight, wide[name])
+        assert not torch.equal(weight, start[name])
+
+
+def test_what_a_module_cannot_do_is_refused(tmp_path):
+    with pytest.raises(LuminaError, match="runs of the task regression cannot compile"):
+        train(recipe(tmp_path, compile=True))
+
+
+class LateWeights(Regression):
+    """Has weights that get no gradient before a step."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        for name, shape in (("matrix", (3, 3)), ("vector", (3,))):
+            self.module.register_parameter(name, nn.Parameter(torch.ones(shape)))
+
+    def loss(self, batch, step):
+        loss, figures = super().loss(batch, step)
+        if step < 6:
+            return loss, figures
+        late = batch.values @ self.module.matrix + self.module.vector
+        return loss + late.square().mean(), figures
+
+
+@pytest.mark.parametrize("stop", [3, 8])
+def test_a_run_resumes_where_a_weight_had_no_gradient_yet(tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(RegressionRecipe, "make_objective", lambda self: LateWeights(self))
+    whole = train(recipe(tmp_path / "whole"))
+    torch.manual_seed(0)
+    halted = recipe(tmp_path / "halted")
+    Path(halted.out).mkdir()
+    run = Run(halted, halted.make_objective())
+    for step in range(stop):
+        run.update([run.objective.batch(step, ALONE)], step)
+        run.step = step + 1
+    run.save()
+    resumed = weights(train(halted))
+    for name, weight in weights(whole).items():
+        assert torch.equal(weight, resumed[name]), name
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    train(recipe(tmp_path))
+    for file in latest(tmp_path).parent.glob("*.distcp"):
+        file.write_bytes(b"")
+    with pytest.raises(LuminaError, match=r"step-0+12 cannot be read"):
+        train(recipe(tmp_path))
+
+
+def test_other_data_are_not_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(Regression, "data_digest", "these", raising=False)
+    train(recipe(tmp_path))
+    monkeypatch.setattr(Regression, "data_digest", "those")
+    with pytest.raises(LuminaError, match="data are others"):
+        train(recipe(tmp_path))
+
+
+def test_the_log_of_a_run_that_was_killed_before_its_first_state_begins_anew(tmp_path):
+    lines = [json.dumps({"step": step, "loss": 9.0}) for step in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')
+    train(recipe(tmp_path))
+    told = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert [line["step"] for line in told] == list(range(1, 13))
+    assert told[0]["loss"] != 9.0
+
+
+@pytest.mark.parametrize("breaks_at", [-1, 7])
+def test_tensorboard_reads_every_step_that_was_taken(tmp_path, breaks_at):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with nullcontext() if breaks_at < 0 else pytest.raises(LuminaError):
+        train(recipe(tmp_path, tensorboard=True, breaks_at=breaks_at))
+    log = EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    last = 12 if breaks_at < 0 else breaks_at
+    assert [event.step for event in log.Scalars("loss")] == list(range(1, last + 1))
 
 
 def latest(out):

@@ -17,6 +17,7 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor, nn
 from transformers import GemmaConfig, GemmaModel, PreTrainedTokenizerFast
 
+from lumina.devices import move
 from lumina.encoders.cleaning import clean_caption
 from lumina.encoders.text import FEATURE_LAYER
 from lumina.training.recipes import AlignmentRecipe
@@ -151,7 +152,7 @@ class AlignmentObjective:
         for language in LANGUAGES:
             briefs = [Brief((emoji,)) for emoji in self.things]
             texts = [clean_caption(write(brief, language, with_article=False)) for brief in briefs]
-            batch = self._pack(briefs, texts)
+            batch = move(self._pack(briefs, texts), next(self.module.parameters()).device)
             features = self.module.features(batch.ids, batch.mask)
             guess = self.module.thing_head(self.module.slots(features, batch.mask))[:, 0]
             found[language] = (guess.argmax(-1) == batch.things[:, 0]).float().mean().item()

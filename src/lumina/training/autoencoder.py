@@ -106,10 +106,11 @@ class AutoencoderObjective:
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
         """Unseen drawings above what comes back, with the error in the file name."""
-        pixels = to_pixels([_whole(emoji, 128) for emoji in self.unseen])
+        device = next(self.module.parameters()).device
+        pixels = to_pixels([_whole(emoji, 128) for emoji in self.unseen]).to(device)
         output = self.module.decode(self.module.encode(pixels).latent_dist.mean).sample.clamp(-1, 1)
         rows = torch.cat([torch.cat(list(half), -1) for half in (pixels, output)], -2)
-        picture = ((rows + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+        picture = ((rows + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
         name = f"step-{step:06d}-{_psnr(output, pixels):.2f}dB.png"
         Image.fromarray(picture).save(folder / name)
 
@@ -127,7 +128,8 @@ class AutoencoderObjective:
     def _some_pixels(self) -> Tensor:
         batches = -(-128 // self.recipe.batch_size)
         fresh = range(self.recipe.steps, self.recipe.steps + batches)
-        return torch.cat([self.batch(step).pixels for step in fresh])
+        pixels = torch.cat([self.batch(step).pixels for step in fresh])
+        return pixels.to(next(self.module.parameters()).device)
 
     def _crop(self, rng: np.random.Generator) -> np.ndarray:
         side = self.recipe.crop
@@ -189,7 +191,7 @@ def spread_error(latents: Float[Tensor, "b c *grid"]) -> Float[Tensor, ""]:
     Without the correlation, channels copy each other and one of four ends up empty.
     """
     flat = latents.transpose(0, 1).flatten(1)
-    excess = torch.cov(flat) - torch.eye(len(flat))
+    excess = torch.cov(flat) - torch.eye(len(flat), device=flat.device)
     return excess.square().mean() + flat.mean(1).square().mean()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import DefaultLoadPlanner
 
 from lumina.errors import LuminaError
 
@@ -77,16 +78,34 @@ class Checkpoints:
         whole = self._states()
         return whole[-1] if whole else None
 
-    def load(self, path: Path, tensors: dict[str, Any]) -> dict[str, Any]:
-        """Fill tensors with those of a state, and return its facts.
+    def load(self, path: Path, tensors: dict[str, Any], *, optional: str = "") -> set[str]:
+        """Fill tensors with those of a state.
 
         Args:
             path: The state.
             tensors: Dictionaries like those that were saved; the shards may be others.
+            optional: What the names of those begin with that may be missing. "": none may.
+
+        Returns:
+            Names of those that are missing, and stay as they were.
+
+        Raises:
+            LuminaError: If the state is damaged, or others are missing.
         """
-        with _without_warning():
-            dcp.load(tensors, checkpoint_id=path, no_dist=not dist.is_initialized())
-        return self.facts(path)
+        try:
+            saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+            lacking = set(_names(tensors)) - saved.keys()
+            is_optional = bool(optional) and all(name.startswith(optional) for name in lacking)
+            planner = DefaultLoadPlanner(allow_partial_load=is_optional)
+            alone = not dist.is_initialized()
+            with _without_warning():
+                dcp.load(tensors, checkpoint_id=path, planner=planner, no_dist=alone)
+        except (OSError, ValueError, dcp.CheckpointException) as error:
+            raise LuminaError(
+                f"the state {path} cannot be read: {_reason(error)}",
+                hint="remove it to go on from the one before",
+            ) from error
+        return lacking
 
     def facts(self, path: Path) -> dict[str, Any]:
         """What a state holds beside tensors."""
@@ -109,6 +128,15 @@ def _without_warning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
+
+
+def _names(tensors: dict[str, Any], within: str = "") -> Iterator[str]:
+    """Names of all leaves of nested dictionaries, as a checkpoint calls them."""
+    for name, value in tensors.items():
+        if isinstance(value, dict):
+            yield from _names(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}"
 
 
 def _is_first() -> bool:

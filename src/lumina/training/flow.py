@@ -1,7 +1,9 @@
 """Training of a backbone to turn noise into latents of media, under captions or classes."""
 
+import hashlib
 from collections import Counter
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -82,6 +84,7 @@ class FlowObjective:
             say(self.encoded.survey.lines())
         self.latents, texts = self.encoded.open()
         self.stages = make_stages(recipe, self.encoded)
+        self.stages.check_shares(own_share(together=recipe.context_parallel).count)
         self.scaling = self.modality.scaling(Path(self.encoding.autoencoder))
         self.conditions = Conditions(
             recipe,
@@ -89,6 +92,14 @@ class FlowObjective:
             texts=texts,
             text_keys=self.encoded.text_keys,
         )
+
+    @property
+    def data_digest(self) -> str:
+        """What tells the latents that are trained on, and captions if kept, from any others."""
+        digest = hashlib.sha256()
+        for key in [*chain(*self.encoded.keys), *sorted(self.encoded.text_keys)]:
+            digest.update(f"{key}\n".encode())
+        return digest.hexdigest()[:16]
 
     def to(self, device: torch.device) -> None:
         """Move the weights, and what else the loss needs."""
@@ -99,7 +110,7 @@ class FlowObjective:
         """Latents with fresh captions, noise and times; the same number gives the same ones."""
         draws, count = self.stages.share(number, rank=share.number, world=share.count)
         keys = [self.encoded.keys[draw.source][draw.index] for draw in draws]
-        seeds = [(self.recipe.seed, NOISE, number, draw.source, draw.index) for draw in draws]
+        seeds = [(self.recipe.seed, NOISE, number, draw.place) for draw in draws]
         generators = [_generator(seed) for seed in seeds]
         times = torch.cat([self._draw_time(generator) for generator in generators])
         weights = [self._weight(draw) for draw in draws]
@@ -237,7 +248,7 @@ class FlowObjective:
         for number in numbers:
             placed = survey.unseen[number]
             caption = placed.example.captions.draw(np.random.default_rng((NOISE, number)))
-            draws.append(Draw(0, number, placed, caption, False))
+            draws.append(Draw(0, number, placed, caption, False, number))
             generators.append(_generator((NOISE, number)))
         total = min(UNSEEN, len(survey.unseen))
         times = (torch.tensor(numbers) + 0.5) / total

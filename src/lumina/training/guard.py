@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -25,23 +26,24 @@ class Guard:
         self.spike = spike
         self._norms: deque[float] = deque(maxlen=MEMORY)
 
-    def check(self, loss: float, norm: float, step: int, *, last: Path | None) -> None:
+    def check(
+        self, loss: float, norm: float, step: int, *, last: Callable[[], Path | None]
+    ) -> None:
         """Look at a step before the weights change.
 
         Args:
             loss: Of the step.
             norm: Of its gradient, before clipping.
             step: Its number, for the message.
-            last: The last good state, for the message.
+            last: Finds the last good state, for the message.
 
         Raises:
             LuminaError: If the step would do harm.
         """
-        where = "no state was saved yet" if last is None else f"the last good state is {last}"
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise LuminaError(
                 f"the loss is {loss} and the norm of its gradient {norm} at step {step}",
-                hint=f"{where}; lower learning_rate",
+                hint=f"{_tell(last())}; lower learning_rate",
             )
         if self.spike and len(self._norms) >= ENOUGH:
             usual = median(self._norms)
@@ -49,7 +51,7 @@ class Guard:
                 raise LuminaError(
                     f"the norm of the gradient is {norm:.3g} at step {step}, and usually"
                     f" {usual:.3g}",
-                    hint=f"{where}; lower learning_rate, or raise spike",
+                    hint=f"{_tell(last())}; lower learning_rate, or raise spike",
                 )
         self._norms.append(norm)
 
@@ -60,3 +62,7 @@ class Guard:
     def restore(self, state: list[float]) -> None:
         """Go on from what was stored."""
         self._norms = deque(state, maxlen=MEMORY)
+
+
+def _tell(last: Path | None) -> str:
+    return "no state was saved yet" if last is None else f"the last good state is {last}"

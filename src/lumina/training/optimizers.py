@@ -113,9 +113,13 @@ def make_optimizers(
             {"params": rest, "weight_decay": 0.0},
         ]
         return [ADAMS[matrix_optimizer](groups, lr=learning_rate, betas=BETAS)]
-    adam = torch.optim.AdamW(rest, lr=learning_rate * adam_scale, betas=BETAS, weight_decay=0.0)
-    muon = Muon(hidden, lr=learning_rate, weight_decay=weight_decay, dtype=dtype)
-    return [muon, adam]
+    optimizers: list[torch.optim.Optimizer] = []
+    if hidden:
+        optimizers.append(Muon(hidden, lr=learning_rate, weight_decay=weight_decay, dtype=dtype))
+    if rest:
+        rate = learning_rate * adam_scale
+        optimizers.append(torch.optim.AdamW(rest, lr=rate, betas=BETAS, weight_decay=0.0))
+    return optimizers
 
 
 def rate_factor(step: int, *, steps: int, warmup: int, decay: float) -> float:

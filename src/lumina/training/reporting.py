@@ -1,6 +1,7 @@
 """What a run says while it goes on: a line of progress, a log of all steps, and TensorBoard."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -47,7 +48,12 @@ class Reporter:
         self._samples += figures.get("samples", self.recipe.batch_size)
         rate = self._samples / seconds
         line = {"step": step, **figures, "samples_per_second": rate}
-        line = {k: round(v, 6) if isinstance(v, float) else v for k, v in line.items()}
+        # JSON has no infinity, which is the norm of a step that was left out.
+        line = {
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in line.items()
+            if math.isfinite(value)
+        }
         with (self.out / METRICS).open("a") as file:
             file.write(json.dumps(line) + "\n")
         if self._board is not None:
@@ -66,11 +72,17 @@ class Reporter:
             self._board.close()
 
 
-def keep_lines(path: Path, count: int) -> None:
-    """Drop the log lines of steps that were lost in a kill."""
+def keep_lines(path: Path, step: int) -> None:
+    """Drop the log lines of steps that were lost in a kill, and a line that is not whole.
+
+    Args:
+        path: The log, if there is one.
+        step: The last that was not lost.
+    """
     if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(lines[:count]))
+        lines = [line for line in path.read_text().split("\n") if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        path.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _open_board(folder: Path, step: int) -> Any:
@@ -79,6 +91,6 @@ def _open_board(folder: Path, step: int) -> Any:
     except ImportError as error:
         raise LuminaError(
             "the package tensorboard is not installed",
-            hint="pip install 'lumina[log]', or set tensorboard=false",
+            hint="pip install 'lumina-t2x[log]', or set tensorboard = false",
         ) from error
     return SummaryWriter(str(folder), purge_step=step)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -89,6 +90,7 @@ def train(recipe: Recipe) -> Path:
     recipe = recipe.settled()
     out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)
+    refuse_changes(recipe)
     device = pick_device(recipe.device)
     torch.manual_seed(recipe.seed)
     with processes(device):
@@ -96,6 +98,25 @@ def train(recipe: Recipe) -> Path:
         run.resume()
         run.go()
         return run.export()
+
+
+def refuse_changes(recipe: Recipe) -> None:
+    """Refuse to go on with a run by another recipe than it began with.
+
+    Raises:
+        LuminaError: If it was another, naming what differs.
+    """
+    checkpoints = Checkpoints(Path(recipe.out) / STATES)
+    path = checkpoints.latest()
+    if path is None:
+        return
+    changes = recipe.changes_since(checkpoints.facts(path)["recipe"])
+    if changes:
+        told = ", ".join(f"{name}: {then!r} -> {now!r}" for name, (then, now) in changes.items())
+        raise LuminaError(
+            f"{recipe.out} holds a run of another recipe: {told}",
+            hint="give another out=FOLDER, or undo the change",
+        )
 
 
 class Run:
@@ -112,6 +133,7 @@ class Run:
         self.seconds = 0.0
         objective.to(self.device)
         module = objective.module
+        _check_abilities(recipe, module)
         if recipe.checkpoint_activations:
             module.enable_gradient_checkpointing()
         self.plain = None
@@ -151,10 +173,12 @@ class Run:
         if self.is_first:
             peak = matmul_peak(self.device, self.dtype)
             reporter = Reporter(self.out, self.recipe, step=self.step, peak=peak)
-        with _StopSignal() as stopping:
-            self._take_steps(stopping, reporter)
-        if reporter is not None:
-            reporter.close()
+        try:
+            with _StopSignal() as stopping:
+                self._take_steps(stopping, reporter)
+        finally:
+            if reporter is not None:
+                reporter.close()
 
     def _take_steps(self, stopping: "_StopSignal", reporter: Reporter | None) -> None:
         recipe = self.recipe
@@ -198,8 +222,10 @@ class Run:
             self.scaler.unscale_(optimizer)
         if self.scaler.is_enabled() and self._overflowed():
             return self._leave_out(loss, factor, figures)
-        norm = whole(nn.utils.clip_grad_norm_(list(self.weights.values()), recipe.clip)).item()
-        self.guard.check(loss, norm, step, last=self.checkpoints.latest())
+        norm = whole(
+            nn.utils.clip_grad_norm_(list(self.weights.values()), recipe.clip or inf)
+        ).item()
+        self.guard.check(loss, norm, step, last=self.checkpoints.latest)
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
@@ -215,7 +241,7 @@ class Run:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        return {"loss": loss, "norm": float("inf"), "rate": factor} | figures
+        return {"loss": loss, "norm": inf, "rate": factor} | figures
 
     def averaged(self) -> "_Swapped":
         """Context in which the module holds the averaged weights."""
@@ -225,37 +251,48 @@ class Run:
         """Write everything that resuming needs; a kill at any moment leaves the state before."""
         facts = {"step": self.step, "seconds": self.seconds, "recipe": self.recipe.to_json()}
         facts |= {"guard": self.guard.state(), "scaler": self.scaler.state_dict()}
+        facts["data"] = self._data()
         self.checkpoints.save(self.step, self._tensors(), facts)
 
     def resume(self) -> None:
         """Take up the last whole state of an earlier run in the same folder, if there is one.
 
         Raises:
-            LuminaError: If that run was of another recipe.
+            LuminaError: If that run was on other data, or its state is damaged.
         """
         path = self.checkpoints.latest()
-        if path is None:
-            return
+        if path is not None:
+            self._take_up(path)
+        if self.is_first:
+            keep_lines(self.out / METRICS, self.step)
+
+    def _take_up(self, path: Path) -> None:
         facts = self.checkpoints.facts(path)
-        changed = self.recipe.changes_since(facts["recipe"])
-        if changed:
+        if facts.get("data", self._data()) != self._data():
             raise LuminaError(
-                f"{self.out} holds a run of another recipe: {', '.join(changed)} changed",
+                f"the data are others than those that the run in {self.out} began with",
                 hint="give another out=FOLDER, or undo the change",
             )
         tensors = self._tensors()
-        self.checkpoints.load(path, tensors)
+        # A weight without a gradient so far has no state.
+        lacking = self.checkpoints.load(path, tensors, optional=f"{OPTIMIZERS}.state.")
         module = self.objective.module
-        set_model_state_dict(module, tensors["module"])
-        set_optimizer_state_dict(module, self.optimizers, tensors["optimizers"], options=_FLAT)
+        set_model_state_dict(module, tensors["module"], options=_TRAINED)
+        set_optimizer_state_dict(module, self.optimizers, tensors[OPTIMIZERS], options=_FLAT)
+        for name, weight in self.weights.items():
+            if any(key.startswith(f"{OPTIMIZERS}.state.{name}.") for key in lacking):
+                for optimizer in self.optimizers:
+                    optimizer.state.pop(weight, None)
         for name, average in self.average.items():
             average.copy_(tensors["average"][name])
         torch.set_rng_state(tensors["random"])
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.guard.restore(facts["guard"])
         self.scaler.load_state_dict(facts["scaler"])
-        if self.is_first:
-            keep_lines(self.out / METRICS, self.step)
+
+    def _data(self) -> str:
+        """What tells the data of the objective from others, if it can tell."""
+        return getattr(self.objective, "data_digest", "")
 
     def export(self) -> Path:
         """Write the averaged weights and what made them, and return the folder."""
@@ -330,8 +367,8 @@ class Run:
     def _tensors(self) -> dict[str, Any]:
         module = self.objective.module
         return {
-            "module": get_model_state_dict(module),
-            "optimizers": get_optimizer_state_dict(module, self.optimizers, options=_FLAT),
+            "module": get_model_state_dict(module, options=_TRAINED),
+            OPTIMIZERS: get_optimizer_state_dict(module, self.optimizers, options=_FLAT),
             "average": self.average,
             "random": torch.get_rng_state(),
         }
@@ -375,7 +412,23 @@ class Run:
         return bool(votes)
 
 
+OPTIMIZERS = "optimizers"
+"""Of a state, those of all weights."""
+
+_TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
+"""Weights that are frozen come from where they came from."""
+
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+
+
+def _check_abilities(recipe: Recipe, module: nn.Module) -> None:
+    needed = {
+        "checkpoint_activations": "enable_gradient_checkpointing",
+        "compile": "compile_repeated_blocks",
+    }
+    for name, method in needed.items():
+        if getattr(recipe, name) and not hasattr(module, method):
+            raise LuminaError(f"runs of the task {recipe.task} cannot {name}", hint="leave it out")
 
 
 class _Swapped:

@@ -56,6 +56,13 @@ def test_every_example_comes_once_before_any_comes_again(feed):
             assert max(counts) - min(counts) <= 1
 
 
+def test_each_picture_of_a_step_has_a_place_of_its_own(feed):
+    whole = [draw.place for draw in feed.batch(3)]
+    assert sorted(whole) == list(range(len(whole)))
+    parts = [draw.place for rank in range(2) for draw in feed.share(3, rank=rank, world=2)]
+    assert sorted(parts) == sorted(whole)
+
+
 def test_epochs_come_in_different_orders(sources):
     feed = Feed([sources[1][:5]], [1.0], Batches(batch_size=5), seed=0)
     orders = {tuple(draw.index for draw in feed.batch(step)) for step in range(10)}

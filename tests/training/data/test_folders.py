@@ -3,6 +3,7 @@ import json
 import pytest
 
 from lumina import LuminaError
+from lumina.encoders.cleaning import clean_caption
 from lumina.training.data.sources import ClassesSource, FolderSource, find_examples
 
 
@@ -34,6 +35,17 @@ def test_pictures_come_by_name_with_what_stands_beside_them(folder):
     ]
     assert (examples[0].label, examples[0].loss_weight) == (3, 0.5)
     assert (report.found, report.used) == (3, 3)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_captions_are_read_as_prompts_are(folder, clean):
+    said = "A Red Zibbo  by @someone https://example.com"
+    (folder / "b.txt").write_text(said)
+    (folder / "more" / "c.txt").write_text("https://example.com")
+    examples, report = find(FolderSource(path=str(folder), clean=clean))
+    wanted = clean_caption(said) if clean else said
+    assert examples[1].captions.every() == (wanted,)
+    assert report.without_caption == (["more/c.webp"] if clean else [])
 
 
 def test_what_cannot_be_used_is_counted_and_named(folder, make_picture):

@@ -206,6 +206,15 @@ class Stages:
             for active in self._active
         ]
 
+    def check_shares(self, world: int) -> None:
+        """Refuse batches that so many processes cannot share evenly.
+
+        Raises:
+            LuminaError: If there are such.
+        """
+        for feed in self.feeds:
+            feed.check_shares(world)
+
     def share(self, number: int, *, rank: int, world: int) -> tuple[list[Draw], int]:
         """A process's part of a batch, and how many pictures all parts have.
 

@@ -41,6 +41,8 @@ class Draw(NamedTuple):
         placed: The example and its crop.
         caption: What is said of it; "" where it is left out.
         is_dropped: Whether caption and class are left out.
+        place: Its place in the batch of all processes, which tells a picture that comes twice from
+            itself.
     """
 
     source: int
@@ -48,6 +50,7 @@ class Draw(NamedTuple):
     placed: Placed
     caption: str
     is_dropped: bool
+    place: int
 
 
 class Feed:
@@ -109,7 +112,8 @@ class Feed:
     def batch(self, step: int) -> list[Draw]:
         """All pictures of a step, of all processes together."""
         rng = self._random(CAPTIONS, step)
-        return [self._draw(source, index, rng) for source, index in self._indices(step)]
+        members = enumerate(self._indices(step))
+        return [self._draw(source, index, place, rng) for place, (source, index) in members]
 
     def share(self, step: int, *, rank: int, world: int) -> list[Draw]:
         """The part of a step that one process takes.
@@ -126,16 +130,28 @@ class Feed:
             LuminaError: If a batch of one size cannot be shared evenly, or a packed one has
                 fewer pictures than there are processes.
         """
+        self.check_shares(world)
         batch = self.batch(step)
         if self._batches.shapes == "packed":
             return _deal(batch, world)[rank]
-        if len(batch) % world:
-            raise LuminaError(
-                f"{len(batch)} pictures cannot be shared evenly by {world} processes",
-                hint=f"set multiple = {world} and a batch_size that is a multiple of it",
-            )
         size = len(batch) // world
         return batch[rank * size : (rank + 1) * size]
+
+    def check_shares(self, world: int) -> None:
+        """Refuse batches of one size that so many processes cannot share evenly.
+
+        Raises:
+            LuminaError: If there are such.
+        """
+        if self._batches.shapes == "packed":
+            return
+        for size in self.sizes:
+            if self.count(size) % world:
+                raise LuminaError(
+                    f"the {self.count(size)} pictures of a batch of {'x'.join(map(str, size))}"
+                    f" cannot be shared evenly by {world} processes",
+                    hint=f"set batch_multiple = {world}",
+                )
 
     def lines(self) -> list[str]:
         """What the batches are, size by size, as lines of text."""
@@ -185,11 +201,11 @@ class Feed:
         order = _permutation((self._seed, EPOCHS, turn.which, source, epoch), len(group))
         return source, int(group[order[place]])
 
-    def _draw(self, source: int, index: int, rng: np.random.Generator) -> Draw:
+    def _draw(self, source: int, index: int, place: int, rng: np.random.Generator) -> Draw:
         placed = self._sources[source][index]
         is_dropped = bool(rng.random() < self._batches.caption_dropout)
         caption = placed.example.captions.draw(rng)
-        return Draw(source, index, placed, "" if is_dropped else caption, is_dropped)
+        return Draw(source, index, placed, "" if is_dropped else caption, is_dropped, place)
 
     def _random(self, *use: int) -> np.random.Generator:
         return np.random.default_rng((self._seed, *use))

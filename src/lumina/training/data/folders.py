@@ -5,7 +5,7 @@ from pathlib import Path
 from lumina.errors import LuminaError
 from lumina.training.data.decoding import BrokenPictureError, FilePlace
 from lumina.training.data.examples import Found
-from lumina.training.data.gathering import SUFFIXES, Gathering, Notes, clean, parse, read_notes
+from lumina.training.data.gathering import SUFFIXES, Gathering, Notes, parse, read_notes, strip
 from lumina.training.data.sources import ClassesSource, FolderSource
 
 
@@ -15,7 +15,7 @@ def find_in_folder(source: FolderSource) -> Found:
     Captions are the lines of `NAME.txt` or the fields of `NAME.json` beside `NAME.jpg`.
     """
     folder = Path(source.path).expanduser()
-    gathering = Gathering(source.title)
+    gathering = Gathering(source.title, clean=source.clean)
     for picture in list_pictures(folder):
         name = picture.relative_to(folder).as_posix()
         with gathering.finding(name):
@@ -37,7 +37,7 @@ def find_classes(source: ClassesSource) -> Found:
         raise LuminaError(
             f"{source.path} has no folders", hint="it needs one with the pictures of each class"
         )
-    gathering = Gathering(source.title)
+    gathering = Gathering(source.title, clean=source.clean)
     for label, path in enumerate(classes):
         notes = Notes((path.name.replace("_", " "),), label)
         for picture in list_pictures(path):
@@ -63,7 +63,7 @@ def _notes_beside(picture: Path, otherwise: str) -> Notes:
             lines = written.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise BrokenPictureError(f"{written.name} is not UTF-8") from error
-        notes = notes._replace(captions=notes.captions + clean(lines))
+        notes = notes._replace(captions=notes.captions + strip(lines))
     if not notes.captions and otherwise:
         return notes._replace(captions=(otherwise,))
     return notes

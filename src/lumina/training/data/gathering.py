@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from lumina.encoders.cleaning import clean_caption
 from lumina.training.data.decoding import BrokenPictureError, Place, StoredPicture
 from lumina.training.data.examples import Example, Found, Written
 from lumina.training.data.report import Broken, Report
@@ -26,9 +27,15 @@ class Notes(NamedTuple):
 
 
 class Gathering:
-    """Examples of a source while they are being found."""
+    """Examples of a source while they are being found.
 
-    def __init__(self, source: str):
+    Args:
+        source: What it is called.
+        clean: Clean captions as pipelines clean prompts, so that one is read as the other.
+    """
+
+    def __init__(self, source: str, *, clean: bool = True):
+        self._clean = clean
         self._report = Report(source)
         self._examples: list[Example] = []
         self._keys: Counter[str] = Counter()
@@ -56,11 +63,14 @@ class Gathering:
         self._keys[name] += 1
         key = name if self._keys[name] == 1 else f"{name}#{self._keys[name]}"
         picture = StoredPicture.at(place)
-        if not notes.captions:
+        captions = notes.captions
+        if self._clean:
+            captions = strip(tuple(map(clean_caption, captions)))
+        if not captions:
             self._report.without_caption.append(key)
             return
-        captions = Written(notes.captions)
-        self._examples.append(Example(key, picture, captions, notes.label, notes.loss_weight))
+        example = Example(key, picture, Written(captions), notes.label, notes.loss_weight)
+        self._examples.append(example)
 
     def found(self) -> Found:
         """What there is."""
@@ -88,10 +98,10 @@ def read_notes(record: Mapping[str, Any], caption: str = "", label: str = "label
         raise BrokenPictureError(f"its loss_weight is {weight!r}, not a number from 0")
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise BrokenPictureError(f"its {label} is {number!r}, not a whole number")
-    return Notes(clean(texts), number, float(weight))
+    return Notes(strip(texts), number, float(weight))
 
 
-def clean(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+def strip(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """Texts without space around them, and without those that are nothing else."""
     return tuple(text.strip() for text in texts if text.strip())
 

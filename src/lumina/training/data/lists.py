@@ -11,7 +11,7 @@ import yaml
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.training.data.decoding import BrokenPictureError, FilePlace
 from lumina.training.data.examples import Found
-from lumina.training.data.gathering import Gathering, Notes, clean, parse, read_notes
+from lumina.training.data.gathering import Gathering, Notes, parse, read_notes, strip
 from lumina.training.data.sources import JsonlSource, OriginalSource
 
 META_FIELDS = ("path", "root", "type", "ratio")
@@ -27,7 +27,7 @@ def find_in_jsonl(source: JsonlSource) -> Found:
     """Pictures that a file lists, by line; paths in it are relative to `root`."""
     path = Path(source.path).expanduser()
     root = Path(source.root).expanduser() if source.root else path.parent
-    gathering = Gathering(source.title)
+    gathering = Gathering(source.title, clean=source.clean)
     for line, text in _lines(path):
         with gathering.finding(f"line {line}"):
             record = parse(text, "it")
@@ -53,7 +53,7 @@ def find_in_original(source: OriginalSource) -> Found:
         it was started in.
     """
     path = Path(source.path).expanduser()
-    gathering = Gathering(source.title)
+    gathering = Gathering(source.title, clean=source.clean)
     entries = [_check_entry(entry, path) for entry in _read_meta(path)]
     for entry in entries:
         file = path.parent / entry["path"]
@@ -154,4 +154,4 @@ def _answers(turns: Any) -> list[str]:
     """What the model's turns of a conversation say."""
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise BrokenPictureError("its conversations are not a list of turns")
-    return list(clean([str(turn.get("value", "")) for turn in turns if turn.get("from") == "gpt"]))
+    return list(strip([str(turn.get("value", "")) for turn in turns if turn.get("from") == "gpt"]))

@@ -43,7 +43,7 @@ def find_rows(source: DatasetsSource) -> Found:
     for column in filter(None, (source.caption, source.label)):
         _refuse_unknown(column, columns)
     others = rows.remove_columns([source.image])
-    gathering = Gathering(source.title)
+    gathering = Gathering(source.title, clean=source.clean)
     for row in range(len(rows)):
         with gathering.finding(f"row {row}"):
             place = RowPlace(source.path, source.split, source.image, row)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lumina.errors import LuminaError
 from lumina.training.data.decoding import BrokenPictureError, FilePlace
 from lumina.training.data.examples import Found
-from lumina.training.data.gathering import SUFFIXES, Gathering, Notes, clean, parse, read_notes
+from lumina.training.data.gathering import SUFFIXES, Gathering, Notes, parse, read_notes, strip
 from lumina.training.data.sources import WebdatasetSource
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -34,7 +34,7 @@ def find_in_shards(source: WebdatasetSource) -> Found:
     Raises:
         LuminaError: If a shard is not there, or is compressed.
     """
-    gathering = Gathering(source.title)
+    gathering = Gathering(source.title, clean=source.clean)
     for shard in list_shards(source.path):
         for stem, members in _examples(shard, gathering):
             picture = next((member for member in members if f".{member.suffix}" in SUFFIXES), None)
@@ -129,7 +129,7 @@ def _notes(members: list[Member]) -> Notes:
         notes = read_notes(parse(_text(texts["json"]), "its .json"))
     if "txt" in texts:
         lines = _text(texts["txt"]).splitlines()
-        notes = notes._replace(captions=notes.captions + clean(lines))
+        notes = notes._replace(captions=notes.captions + strip(lines))
     if "cls" in texts:
         notes = notes._replace(label=_number(_text(texts["cls"])))
     return notes

@@ -25,6 +25,9 @@ class Source:
     until: float = setting(1.0, "share of the run after which it is drawn from no more", ge=0, le=1)
     loss_weight: float = setting(1.0, "how much its pictures count, relative to others", ge=0)
     crops: dict = setting({}, "sizes of its pictures, where they differ from those of the run")
+    clean: bool = setting(
+        True, "captions are lower-cased and freed of what the web left in them, as prompts are"
+    )
 
     @property
     def modality(self) -> str:

@@ -55,10 +55,10 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise LuminaError(f"no recipe at {path}", hint="recipes ship in recipes/") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LuminaError(f"{path} is not valid TOML: {error}") from error
     for text in overrides or []:
         _override(values, text)

@@ -61,7 +61,9 @@ class FlowRecipe(Recipe):
     depth: int = setting(8, "blocks", ge=1)
     heads: int = setting(8, "attention heads", ge=1)
     kv_heads: int = setting(8, "attention heads of keys and values", ge=1)
-    multiple_of: int = setting(256, "feed-forward widths are rounded up to a multiple of this")
+    multiple_of: int = setting(
+        256, "feed-forward widths are rounded up to a multiple of this", ge=1
+    )
     classes: int = setting(0, "classes, where there is no text encoder", ge=0)
     lora_rank: int = setting(0, "train adapters of this rank instead; 0: all weights", ge=0)
     lora_scale: float = setting(1.0, "strength of the adapters", above=0)
@@ -128,6 +130,12 @@ class FlowRecipe(Recipe):
         for name, value in needing.items():
             if value and not self.start_from:
                 raise LuminaError(f"{name} needs a network to start from", hint="set start_from")
+        if self.lora_whole and self.lora_rank and not (self.lora_merge or self.parts_of):
+            raise LuminaError(
+                f"{', '.join(self.lora_whole)} would be trained whole and not be written, since"
+                " files of adapters hold nothing else",
+                hint="set lora_merge = true, or parts_of, or leave lora_whole out",
+            )
         if self.parts_of:
             self._check_sharing()
         if self.quantize and (not self.lora_rank or self.lora_merge):
@@ -205,7 +213,9 @@ class FewStepsRecipe(Recipe):
     evaluations: int = setting(4, "most steps that the student is made for, and all fewer", ge=1)
     ways: int = setting(8000, "ways of the teacher from noise to picture, followed once", ge=1)
     pairs: float = setting(0.25, "share of captions that ask for two things", ge=0, le=1)
-    foreign: float = setting(0.5, "share of captions that are not English, where possible")
+    foreign: float = setting(
+        0.5, "share of captions that are not English, where possible", ge=0, le=1
+    )
 
     def make_objective(self) -> "Objective":
         """A student with the ways of its teacher."""
@@ -228,7 +238,7 @@ class ShapesRecipe(Recipe):
     heads: int = setting(2, "attention heads", ge=1)
     rope_theta: float = setting(100.0, "how much slower the slowest rotation is", ge=1)
     class_dropout: float = setting(0.1, "share of pictures whose class is not told", ge=0, le=1)
-    time_shift: float = setting(2.0, "above 1 draws more training times near noise", ge=0)
+    time_shift: float = setting(2.0, "above 1 draws more training times near noise", above=0)
 
     def make_objective(self) -> "Objective":
         """A flow over the pixels of shapes."""

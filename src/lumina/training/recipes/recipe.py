@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lumina.settings import setting
 
@@ -25,6 +25,13 @@ CHANGEABLE = {
     "context_parallel_by",
     "checkpoint_activations",
     "tensorboard",
+    "cache",
+    "prompts",
+    "preview_steps",
+    "preview_guidance",
+    "save_dtype",
+    "lora_merge",
+    "parts_of",
 }
 
 
@@ -38,7 +45,7 @@ class Recipe:
     out: str = setting("", "folder of the run")
     seed: int = setting(0, "seed of weights, data and noise", ge=0)
     steps: int = setting(1000, "optimizer steps", ge=1)
-    batch_size: int = setting(64, "samples in a batch (of the usual size)", ge=1)
+    batch_size: int = setting(64, "samples in a batch (of the largest size)", ge=1)
     accumulate: int = setting(1, "batches in a step", ge=1)
     device: str = setting("auto", "where to compute: cpu, cuda, cuda:1, mps")
     learning_rate: float = setting(2e-3, "peak learning rate", ge=0)
@@ -57,7 +64,7 @@ class Recipe:
         "of the products of matrices; weights are fp32. auto: bf16 on devices that are fast at it",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
-    clip: float = setting(1.0, "largest norm of the gradient", ge=0)
+    clip: float = setting(1.0, "largest norm of the gradient; 0: any", ge=0)
     spike: float = setting(
         0.0, "stop where the gradient has this many times its usual norm; 0 never does", ge=0
     )
@@ -113,12 +120,16 @@ class Recipe:
         """All settings, as text that is stored with the weights."""
         return json.dumps({"task": self.task} | dataclasses.asdict(self))
 
-    def changes_since(self, saved: str) -> list[str]:
-        """Names of settings that differ from a stored recipe and matter to the result.
+    def changes_since(self, saved: str) -> dict[str, tuple[Any, Any]]:
+        """Settings that differ from a stored recipe and matter to the weights, then and now.
 
         A setting that was added to the library since then had its default.
         """
         now, then = json.loads(self.to_json()), json.loads(saved)
         then = json.loads(type(self)().to_json()) | then
         names = (now.keys() | then.keys()) - CHANGEABLE
-        return sorted(name for name in names if now.get(name) != then.get(name))
+        return {
+            name: (then.get(name), now.get(name))
+            for name in sorted(names)
+            if now.get(name) != then.get(name)
+        }
