@@ -43,7 +43,7 @@ class Gathering:
             self._report.broken.append(Broken(name, str(error)))
 
     def add(self, name: str, place: Place, notes: Notes) -> None:
-        """Take a picture, if there is something to say about it.
+        """Take a picture, if it has a caption or a class.
 
         Args:
             name: What it is called; one that occurs again gets a number.
@@ -56,7 +56,7 @@ class Gathering:
         self._keys[name] += 1
         key = name if self._keys[name] == 1 else f"{name}#{self._keys[name]}"
         picture = StoredPicture.at(place)
-        if not notes.captions:
+        if not notes.captions and notes.label is None:
             self._report.without_caption.append(key)
             return
         captions = Written(notes.captions)
@@ -89,6 +89,14 @@ def read_notes(record: Mapping[str, Any], caption: str = "", label: str = "label
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise BrokenPictureError(f"its {label} is {number!r}, not a whole number")
     return Notes(clean(texts), number, float(weight))
+
+
+def split_lines(text: str) -> list[str]:
+    r"""Lines of a text, which end with \n or \r\n.
+
+    `str.splitlines` would also cut at U+2028, form feeds and others, which are parts of a line.
+    """
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def clean(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
