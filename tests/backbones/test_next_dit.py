@@ -256,6 +256,21 @@ def test_a_call_leaves_nothing_on_the_model():
     torch.testing.assert_close(model(**inputs).sample, expected)
 
 
+@torch.no_grad()
+def test_samples_of_a_list_may_each_have_their_own_scaling():
+    model, inputs = make_model(), make_inputs()
+    small, large = (make_inputs(rows, 6)["hidden_states"] for rows in (4, 8))
+    samples = [small[0], large[1]]
+    scalings = [RopeScaling(), RopeScaling(linear=2.0, attention=1.3)]
+    together = model(**inputs | {"hidden_states": samples}, rope=scalings).sample
+    for i, sample in enumerate(samples):
+        own = {name: value[i : i + 1] for name, value in inputs.items()}
+        alone = model(**own | {"hidden_states": sample[None]}, rope=scalings[i]).sample
+        torch.testing.assert_close(together[i], alone[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="zip"):
+        model(**inputs | {"hidden_states": samples}, rope=scalings[:1])
+
+
 class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
     """Remember the most elements that any result of an operation had."""
 

@@ -1,18 +1,22 @@
 import json
+from pathlib import Path
 
 import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import lumina
 from lumina import LuminaError, NextDiT
 from lumina.training.conditions import Tokens
-from lumina.training.flow import FlowObjective
+from lumina.training.flow import FlowObjective, find_data
+from lumina.training.prior import with_prior
 from lumina.training.recipes import FlowRecipe
+from lumina.training.recipes import load as load_recipe
 from lumina.training.sharding import Share
+from lumina.training.starting import base_side, make_network
 from lumina.training.trainer import train
 from lumina.worlds.references import load_references
 
@@ -161,6 +165,23 @@ def test_packed_batches_have_the_loss_of_their_samples(recipe):
     torch.testing.assert_close(whole, torch.cat(errors).mean(), rtol=1e-4, atol=1e-5)
 
 
+def test_packed_samples_are_scaled_as_each_is_alone(recipe):
+    tables = tuple({**SHAPES, "crops": {"sizes": [size]}} for size in ("64x64", "64x32"))
+    objective = start(recipe(shapes="packed", data=tables, crops={}))
+    randomise(objective.module)
+    batch = objective.batch(0)
+    assert len({tuple(one.shape) for one in batch.data}) > 1
+    together = objective._errors(batch)
+    for i, error in enumerate(together):
+        alone = batch._replace(
+            data=batch.data[i].unsqueeze(0),
+            noise=batch.noise[i].unsqueeze(0),
+            times=batch.times[i : i + 1],
+            condition=type(batch.condition)(*(part[i : i + 1] for part in batch.condition)),
+        )
+        torch.testing.assert_close(objective._errors(alone)[0], error, rtol=1e-4, atol=1e-5)
+
+
 def test_weights_of_examples_and_sources_scale_the_loss(recipe):
     plain = start(recipe())
     double = start(recipe(data=({**SHAPES, "loss_weight": 2.0},)))
@@ -210,9 +231,22 @@ def test_classes_are_trained_on_and_left_out(recipe):
 
 
 def test_a_class_that_the_network_lacks_is_named(recipe):
-    objective = start(recipe(text_encoder="", classes=3, caption_dropout=0.0))
     with pytest.raises(LuminaError, match="has the class"):
-        objective.batch(0)
+        start(recipe(text_encoder="", classes=3))
+
+
+def test_classes_are_trained_on_without_captions(recipe, tmp_path):
+    records = []
+    for number in range(4):
+        Image.new("RGB", (64, 64), (60 * number,) * 3).save(tmp_path / f"{number}.png")
+        records.append(json.dumps({"image": f"{number}.png", "label": number}))
+    (tmp_path / "list.jsonl").write_text("\n".join(records))
+    table = {"kind": "jsonl", "path": str(tmp_path / "list.jsonl")}
+    settings = {"text_encoder": "", "classes": 4, "caption_dropout": 0.0, "data": (table,)}
+    objective = start(recipe(**settings))
+    assert sorted(objective.batch(0).condition.tolist()) == [0, 1, 2, 3]
+    loss, _ = objective.loss(objective.batch(0), 0)
+    assert loss.isfinite()
 
 
 def test_a_run_writes_its_figures_and_weights(recipe):
@@ -264,6 +298,75 @@ def test_a_network_that_reads_something_else_is_refused(recipe, tiny_folder):
         start(recipe(start_from=str(tiny_folder), text_encoder="", classes=12))
 
 
+def test_a_text_encoder_of_another_width_is_refused(recipe, own_folder):
+    config = own_folder / "transformer" / "config.json"
+    settings = json.loads(config.read_text()) | {"cross_attention_dim": 32}
+    NextDiT.from_config(settings).save_pretrained(own_folder / "transformer")
+    with pytest.raises(LuminaError, match="is 16 wide, and the network reads texts of width 32"):
+        start(recipe(start_from=str(own_folder)))
+
+
+def test_more_classes_than_the_network_has_are_refused(recipe, tmp_path):
+    settings = {"text_encoder": "", "classes": 12}
+    start(recipe(**settings)).export(tmp_path / "last")
+    with pytest.raises(LuminaError, match="the network reads 12 classes, and the recipe .* 13"):
+        start(recipe(start_from=str(tmp_path / "last"), **settings | {"classes": 13}))
+
+
+def test_missing_data_are_found_before_anything_else_is_done(recipe, tiny_folder, tmp_path):
+    tables = (SHAPES, {"kind": "folder", "path": str(tmp_path / "missing")})
+    for model in (tiny_folder, tmp_path / "no-model"):
+        with pytest.raises(LuminaError, match=r"there is no folder .*missing"):
+            start(recipe(start_from=str(model), prior_prompts=("a cat",), data=tables))
+    assert not (tmp_path / "run").exists()
+
+
+DRAWN = {"kind": "drawings", "sizes": ["64x64", "160x160", "192x96", "128x128"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "crops", "side"),
+    [
+        ((SHAPES,), {}, 256),
+        ((SHAPES,), {"side": 128}, 128),
+        ((SHAPES,), {"sizes": ["128x128", "64x64"]}, 128),
+        ((SHAPES,), {"sizes": ["192x96"]}, 128),
+        (({**SHAPES, "crops": {"side": 512}},), {"side": 128}, 512),
+        ((DRAWN,), {}, 160),
+        ((DRAWN,), {"side": 128}, 128),
+        (({**SHAPES, "until": 0.5}, {**DRAWN, "start": 0.5}), {}, 160),
+        (({**DRAWN, "until": 0.5}, {**SHAPES, "crops": {"side": 64}, "start": 0.5}), {}, 64),
+    ],
+)
+def test_a_network_is_made_for_what_is_trained_on_to_the_end(recipe, data, crops, side):
+    settings = recipe(data=data, crops=crops)
+    assert base_side(settings) == side
+    with torch.device("meta"):
+        assert make_network(settings, is_empty=True).config["sample_size"] == side // 8
+
+
+def test_networks_of_the_family_stay_what_they_are_made_for():
+    recipes = Path(__file__).parents[2] / "recipes"
+    sides = {}
+    for path in recipes.glob("*.toml"):
+        shipped = load_recipe(path)
+        if isinstance(shipped, FlowRecipe) and shipped.modality == "image":
+            sides[path.stem] = base_side(shipped)
+    assert sides.pop("quick") == 64
+    assert "lumina_mini_sizes" in sides
+    assert set(sides.values()) == {128}
+
+
+@pytest.mark.parametrize(
+    ("settings", "side"),
+    [({}, 4), ({"lora_rank": 2, "lora_merge": True}, 4), ({"lora_rank": 2}, 8)],
+)
+def test_a_network_goes_on_at_another_size_but_adapters_stay(recipe, tiny_folder, settings, side):
+    crops = {"sizes": ["32x32"]}
+    network = make_network(recipe(start_from=str(tiny_folder), crops=crops, **settings))
+    assert network.config["sample_size"] == side
+
+
 @pytest.mark.parametrize("quantize", ["", "int8"])
 def test_adapters_alone_are_trained_and_written(recipe, tiny_folder, quantize):
     if quantize:
@@ -312,7 +415,7 @@ def test_what_the_network_draws_before_is_trained_on_too(recipe, tiny_folder, tm
         start_from=str(tiny_folder), prior_prompts=prompts, prior_pictures=3, prior_weight=0.5
     )
     objective = start(settings)
-    drawn = sorted((tmp_path / "run" / "prior").glob("*.json"))
+    drawn = sorted((tmp_path / "run" / "prior").glob("*/*.json"))
     captions = [json.loads(path.read_text())["caption"] for path in drawn]
     assert captions == ["a cat", "a dog", "a cat"]
     batches = [objective.batch(number) for number in range(6)]
@@ -321,6 +424,24 @@ def test_what_the_network_draws_before_is_trained_on_too(recipe, tiny_folder, tm
     before = [path.stat().st_mtime_ns for path in drawn]
     start(settings)
     assert [path.stat().st_mtime_ns for path in drawn] == before
+
+
+def test_what_is_drawn_before_is_drawn_again_for_other_settings(recipe, own_folder):
+    def prior(**settings):
+        changed = {"prior_prompts": ("a cat",), "prior_pictures": 2} | settings
+        found = with_prior(recipe(start_from=str(own_folder), **changed))
+        return find_data(found).placed[-1]
+
+    first = prior()
+    assert len(first) == 2
+    assert prior() == first
+    assert len(prior(prior_pictures=1)) == 1
+    (dog, _) = prior(prior_prompts=("a dog",))
+    assert dog.example.captions.every() == ("a dog",)
+    before = first[0].example.medium.open().tobytes()
+    weights = own_folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_file({name: 2 * one for name, one in load_file(weights).items()}, weights)
+    assert prior()[0].example.medium.open().tobytes() != before
 
 
 def test_previews_are_pictures_of_the_prompts(recipe, tmp_path):

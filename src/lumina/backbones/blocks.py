@@ -71,8 +71,10 @@ class BlockContext(NamedTuple):
     """How the tokens of all samples lie in one row. None: they lie in a batch."""
     mask: Bool[Tensor, "b 1 1 n"] | None = None
     """Which tokens of a batch are no padding. None: all."""
+    sharpness: Float[Tensor, "b 1 1 1"] | None = None
+    """Factor on the scores of attention to tokens of each sample, beside `scale`. None: 1."""
 
-    def spread(self, values: Float[Tensor, "b 1 c"]) -> Float[Tensor, "rows #n c"]:
+    def spread(self, values: Float[Tensor, "b 1 *c"]) -> Float[Tensor, "rows #n *c"]:
         """Make values of each sample, or one for all of them, fit the tokens."""
         if self.row is None or len(values) == 1:
             return values
@@ -145,6 +147,8 @@ class AttentionBlock(nn.Module):
         context: BlockContext,
     ) -> Float[Tensor, "rows n h k"]:
         attend = partial(self.attn1, scale=context.scale, attend=cast(Any, context.attend))
+        if context.sharpness is not None:
+            query = (query * context.spread(context.sharpness)).to(query.dtype)
         if context.row is None:
             return attend(query, key, value, mask=context.mask)
         parts = map(context.row.split, (query, key, value))

@@ -276,7 +276,7 @@ class NextDiT(FlowTransformer):
         return_dict: bool = True,
         *,
         class_labels: Int[Tensor, " b"] | None = None,
-        rope: RopeScaling = UNSCALED,
+        rope: RopeScaling | list[RopeScaling] = UNSCALED,
         cache: StepCache | None = None,
         attend: Attends = None,
         attend_text: Attends = None,
@@ -300,7 +300,8 @@ class NextDiT(FlowTransformer):
             return_dict: Whether to return an object rather than a tuple.
             class_labels: Classes, for models of classes; their number itself stands for none.
             rope: How positions are read on a larger grid than that of training, in the model's
-                own rotations. `lumina.nn.extrapolation` makes it.
+                own rotations. `lumina.nn.extrapolation` makes it. For a list of samples it may be
+                a list, with one for each.
             cache: Keeps what does not change from one call to the next.
             attend: Attention to tokens, of all blocks or of each. None takes the kernel chosen by
                 `set_attention_backend`.
@@ -309,7 +310,8 @@ class NextDiT(FlowTransformer):
 
         Raises:
             ValueError: If the latents do not fill whole patches, `image_rotary_emb` is too
-                small, `base_sequence_length` is not above 1, or text or classes are missing.
+                small, `base_sequence_length` is not above 1, text or classes are missing, or
+                there is a list of `rope` for another number of samples.
         """
         if isinstance(hidden_states, list):
             grids = [self._grid(sample[None]) for sample in hidden_states]
@@ -317,7 +319,11 @@ class NextDiT(FlowTransformer):
             grids = [self._grid(hidden_states)]
         packed = pack_each(hidden_states, self._tokens)
         device = packed.tokens.device
-        ropes = [self._rope(image_rotary_emb, grid, rope, device, cache) for grid in grids]
+        scalings = rope if isinstance(rope, list) else [rope] * len(grids)
+        ropes = [
+            self._rope(image_rotary_emb, grid, scaling, device, cache)
+            for grid, scaling in zip(grids, scalings, strict=True)
+        ]
         context = self.make_context(
             packed,
             ropes[0] if packed.row is None else pack(ropes).tokens,

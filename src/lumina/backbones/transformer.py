@@ -69,7 +69,7 @@ class FlowTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
         self,
         packed: Packed,
         rope: Float[Tensor, "*b n half 2"],
-        scaling: RopeScaling,
+        scaling: RopeScaling | list[RopeScaling],
         *,
         timestep: Shaped[Tensor, " b"],
         text: Float[Tensor, "b m e"] | None,
@@ -87,6 +87,12 @@ class FlowTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
         )
         base = (cross_attention_kwargs or {}).get("base_sequence_length")
         scale = proportional_scale(self.head_dim, tokens=tokens.shape[1], base=base)
+        sharpness = None
+        if isinstance(scaling, list):
+            factors = torch.tensor([one.attention for one in scaling], device=tokens.device)
+            sharpness = factors[:, None, None, None]
+        else:
+            scale *= scaling.attention
         return BlockContext(
             condition=nn.functional.silu(condition),
             time=time,
@@ -94,10 +100,11 @@ class FlowTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
             row=packed.row,
             text=text,
             text_mask=text_mask,
-            scale=scaling.attention * scale,
+            scale=scale,
             attend=attend,
             attend_text=attend_text,
             balance=balance,
+            sharpness=sharpness,
         )
 
     def run_blocks(

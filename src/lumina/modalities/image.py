@@ -14,6 +14,7 @@ from torch import Tensor
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.checkpoints.folder import read_config
 from lumina.modalities import Latents, Scaling
+from lumina.nn.attention import proportional_scale
 from lumina.nn.extrapolation import UNSCALED, RopeScaling
 
 PIXELS = 1 << 19
@@ -100,19 +101,30 @@ class ImageModality:
         return x
 
     def positions(self, network: Any, x: Any) -> dict[str, Any]:
-        """As the pipeline scales positions and attention at a size.
+        """As the pipeline scales positions and attention at a size, or at each one of a list.
 
-        Pictures of several sizes in one batch have positions as they are, and those of classes.
+        Those of classes are as they are.
         """
-        if isinstance(x, list) or network.config["num_classes"] is not None:
+        if network.config["num_classes"] is not None:
             return {}
         if isinstance(network, FlagDiT):
             return {"rope": UNSCALED}
-        rows, cols = x.shape[-2:]
-        side = network.config["sample_size"]
-        base = (side // network.config["patch_size"]) ** 2
+        side, patch = network.config["sample_size"], network.config["patch_size"]
+        base = (side // patch) ** 2
+        if isinstance(x, list):
+            areas = [one[0].numel() for one in x]
+            # A base of the network would scale all of them as the largest.
+            return {
+                "rope": [
+                    RopeScaling(
+                        linear=area**0.5 / side,
+                        attention=proportional_scale(1, tokens=area // patch**2, base=base),
+                    )
+                    for area in areas
+                ]
+            }
         return {
-            "rope": RopeScaling(linear=(rows * cols) ** 0.5 / side),
+            "rope": RopeScaling(linear=x[0, 0].numel() ** 0.5 / side),
             "cross_attention_kwargs": {"base_sequence_length": base},
         }
 

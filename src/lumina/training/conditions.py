@@ -69,13 +69,11 @@ class Conditions:
             self._encoder.to(device)
 
     def make(self, draws: Sequence[Draw]) -> Condition:
-        """The condition of a batch.
-
-        Raises:
-            LuminaError: If an example has no class that the network knows.
-        """
+        """The condition of a batch."""
         if self._classes is not None:
-            return torch.tensor([_label(draw, self._classes) for draw in draws])
+            left_out = self._classes
+            labels = [left_out if d.is_dropped else d.placed.example.label for d in draws]
+            return torch.tensor(labels)
         captions = [draw.caption for draw in draws]
         if self._texts is not None:
             keys = [self._text_keys[caption] for caption in captions]
@@ -119,16 +117,6 @@ def read_entry(cache: Cache, key: str) -> Entry:
             hint="start the run again: it computes what is missing and goes on",
         )
     return entry
-
-
-def _label(draw: Draw, classes: int) -> int:
-    label = draw.placed.example.label
-    if label is None or not 0 <= label < classes:
-        raise LuminaError(
-            f"{draw.placed.example.key} has the class {label}, not one of 0 to {classes - 1}",
-            hint="set classes, or a text_encoder to train on captions",
-        )
-    return classes if draw.is_dropped else label
 
 
 def _pad(features: list[Float[Tensor, "_ d"]]) -> Features:

@@ -283,10 +283,14 @@ def find_data(recipe: FlowRecipe) -> Survey:
     """What a recipe trains and validates on.
 
     Raises:
-        LuminaError: If data are missing, or none can be used.
+        LuminaError: If data are missing, none can be used, or one is of an unknown class.
     """
     return survey(
-        recipe.data, modality=recipe.modality, crops=recipe.crops, validation=recipe.validation
+        recipe.data,
+        modality=recipe.modality,
+        crops=recipe.crops,
+        validation=recipe.validation,
+        classes=recipe.classes,
     )
 
 

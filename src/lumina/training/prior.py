@@ -5,19 +5,21 @@ Source:
 """
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lumina.catalog import load
+from lumina.catalog import find, load
+from lumina.training.data.sources import check_sources, read_sources
 from lumina.training.recipes import FlowRecipe
 from lumina.training.reporting import say
 from lumina.training.sharding import in_turn
 
 PRIOR = "prior"
-"""Folder of a run with the pictures."""
+"""Folder of a run, with a folder of pictures for each way to draw them."""
 
 AT_ONCE = 8
 
@@ -25,11 +27,15 @@ AT_ONCE = 8
 def with_prior(recipe: FlowRecipe) -> FlowRecipe:
     """A recipe with what it draws before as one more source of data, drawn from half of the time.
 
-    Pictures that an earlier start of the run drew are kept.
+    Pictures that an earlier start of the run drew from the same network in the same way are kept.
+
+    Raises:
+        LuminaError: If data are missing, which is found before anything is drawn.
     """
+    check_sources(read_sources(recipe.data))
     if not recipe.prior_prompts:
         return recipe
-    folder = Path(recipe.out) / PRIOR
+    folder = Path(recipe.out) / PRIOR / _digest_of(recipe)
     in_turn(lambda: draw_prior(recipe, folder))
     weight = sum(table.get("weight", 1.0) for table in recipe.data)
     source = {
@@ -70,6 +76,20 @@ def draw_prior(recipe: FlowRecipe, folder: Path) -> None:
             picture.save(folder / f"{names[number]}.png")
             text = json.dumps({"caption": prompt})
             (folder / f"{names[number]}.json").write_text(text)  # last, as a sign that both are
+
+
+def _digest_of(recipe: FlowRecipe) -> str:
+    """Hash of all that the pictures, and their number, depend on."""
+    parts = [
+        find(recipe.start_from).fingerprint(),
+        recipe.prior_prompts,
+        recipe.prior_pictures,
+        recipe.crops.get("side"),
+        recipe.preview_steps,
+        recipe.preview_guidance,
+        recipe.seed,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 def _is_drawn(folder: Path, name: str) -> bool:

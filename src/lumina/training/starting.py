@@ -1,10 +1,12 @@
 """The network of a run: new, taken from a checkpoint, or with adapters on it."""
 
 import inspect
+from math import isqrt, prod
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from transformers import AutoConfig
 
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.growing import grow
@@ -13,11 +15,12 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
 from lumina.catalog import find
 from lumina.checkpoints.backbone import load_backbone
-from lumina.checkpoints.folder import read_config
 from lumina.checkpoints.network import find_network
 from lumina.errors import LuminaError
 from lumina.modalities import find_modality
 from lumina.pipelines.assembly import text_encoder_folder, vae_folder
+from lumina.training.data.dataset import crops_of
+from lumina.training.data.sources import read_sources
 from lumina.training.recipes import FlowRecipe
 
 ADAPTER = "default"
@@ -47,6 +50,9 @@ def make_network(
         network = _start(recipe)
     if recipe.start_from and recipe.modality != "image":
         network = grow(network, latent_settings(recipe))
+    elif recipe.start_from and (recipe.lora_merge or not recipe.lora_rank):
+        # Adapters alone are used with the network that they were trained on, as it is.
+        network.register_to_config(sample_size=latent_settings(recipe)["sample_size"])
     _check_fit(network, recipe)
     if recipe.lora_rank:
         _adapt(network, recipe, is_shared=is_shared)
@@ -55,8 +61,25 @@ def make_network(
 
 def latent_settings(recipe: FlowRecipe) -> dict[str, Any]:
     """Settings of a network for the latents that a recipe trains on."""
-    side = recipe.crops.get("side", 256)
+    side = base_side(recipe) if recipe.modality == "image" else recipe.crops.get("side", 256)
     return find_modality(recipe.modality).network(_autoencoder(recipe), (side, side))
+
+
+def base_side(recipe: FlowRecipe) -> int:
+    """Side of the square that a recipe of pictures makes a network for, in pixels.
+
+    That is the side of its `[crops]`, if such squares are trained on at the end of the run. Else it
+    is that of a square with the area of the largest size there, in whole multiples.
+    """
+    sources = read_sources(recipe.data)
+    end = max(source.until for source in sources)
+    last = [crops_of(source, recipe.crops) for source in sources if source.until == end]
+    sizes = [(prod(size), size, crops.multiple) for crops in last for size in crops.list_sizes()]
+    side = recipe.crops.get("side")
+    if any(size == (side, side) for _, size, _ in sizes):
+        return side
+    area, _, multiple = max(sizes)
+    return isqrt(area) // multiple * multiple
 
 
 def _autoencoder(recipe: FlowRecipe) -> Path:
@@ -66,8 +89,7 @@ def _autoencoder(recipe: FlowRecipe) -> Path:
 def _build(recipe: FlowRecipe) -> FlowTransformer:
     config = latent_settings(recipe)
     if recipe.text_encoder:
-        folder = text_encoder_folder(recipe.text_encoder)
-        config["cross_attention_dim"] = read_config(folder)["hidden_size"]
+        config["cross_attention_dim"] = _text_width(recipe.text_encoder)
     else:
         config["num_classes"] = recipe.classes
     if recipe.network:
@@ -83,6 +105,12 @@ def _build(recipe: FlowRecipe) -> FlowTransformer:
         # What the other network has is of no use to this one.
         **{name: value for name, value in config.items() if name in known},
     )
+
+
+def _text_width(text_encoder: str) -> int:
+    """Width of the features that a text encoder gives."""
+    config: Any = AutoConfig.from_pretrained(text_encoder_folder(text_encoder))
+    return config.hidden_size
 
 
 def _start(recipe: FlowRecipe) -> FlowTransformer:
@@ -120,6 +148,19 @@ def _check_fit(network: FlowTransformer, recipe: FlowRecipe) -> None:
             + ("texts" if recipe.text_encoder else f"{recipe.classes} classes"),
             hint="set text_encoder for a network of texts, and leave it out for one of classes",
         )
+    if classes is not None and recipe.classes > classes:
+        raise LuminaError(
+            f"the network reads {classes} classes, and the recipe gives it {recipe.classes}",
+            hint=f"set classes = {classes}, or start from another network",
+        )
+    if recipe.text_encoder:
+        given, read = _text_width(recipe.text_encoder), network.config["cross_attention_dim"]
+        if given != read:
+            raise LuminaError(
+                f"the text encoder {recipe.text_encoder} is {given} wide, and the network reads"
+                f" texts of width {read}",
+                hint="set the text encoder that the network was trained with",
+            )
     channels = latent_settings(recipe)["in_channels"]
     if channels != network.config["in_channels"]:
         raise LuminaError(

@@ -92,3 +92,18 @@ def test_classes_are_numbered_by_name(tmp_path, make_picture):
     ]
     with pytest.raises(LuminaError, match="has no folders"):
         find(ClassesSource(path=str(tmp_path / "ant")))
+
+
+def test_hidden_folders_are_no_classes(tmp_path, make_picture):
+    for name in (".ipynb_checkpoints", "ant", "bee"):
+        make_picture(tmp_path / name / "0.png")
+    examples, report = find(ClassesSource(path=str(tmp_path)))
+    assert [(one.key, one.label) for one in examples] == [("ant/0.png", 0), ("bee/0.png", 1)]
+    assert report.found == 2
+
+
+def test_a_caption_ends_with_its_line_alone(tmp_path, make_picture):
+    make_picture(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes("an\u2028ant\x0cand\x85more\r\na bee\r\n".encode())
+    ((example,), _) = find(FolderSource(path=str(tmp_path)))
+    assert example.captions.every() == ("an\u2028ant\x0cand\x85more", "a bee")

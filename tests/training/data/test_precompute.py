@@ -200,3 +200,14 @@ def test_two_workers_of_a_cluster_fill_the_same_cache(pictures, encoding, cluste
         for key, tensor in expected.items():
             # The last bit of half precision: workers have another number of threads.
             torch.testing.assert_close(theirs[name][key], tensor, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_workers_start_relative_paths_from_the_folder_of_the_command(
+    pictures, encoding, cluster, monkeypatch
+):
+    monkeypatch.chdir(pictures.parent)
+    elsewhere = dataclasses.replace(encoding, cache="cluster")
+    computed = compute("pictures", elsewhere, run=RayRunner(workers=1))
+    assert (computed.report.used, computed.made) == (5, 5)
+    assert compute("pictures", elsewhere).made == 0

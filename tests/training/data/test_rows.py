@@ -46,3 +46,12 @@ def test_what_a_dataset_lacks_is_named(saved, settings, message):
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
     with pytest.raises(LuminaError, match="no dataset"):
         find_examples([DatasetsSource(path=str(tmp_path))])
+
+
+def test_a_class_alone_is_enough_where_classes_are_trained_on(saved):
+    source = DatasetsSource(path=str(saved), label="kind")
+    ((examples, _),) = find_examples([source], of_classes=True)
+    assert [one.label for one in examples] == [5, 6, 7]
+    source = DatasetsSource(path=str(saved), caption="", label="kind")
+    ((examples, report),) = find_examples([source], of_classes=True)
+    assert report.used == len(examples) == 3

@@ -88,3 +88,20 @@ def test_missing_and_compressed_shards_are_refused(shards):
     (shards / "data.tar.gz").touch()
     with pytest.raises(LuminaError, match=r"not a \.tar file"):
         find(shards / "data.tar.gz")
+
+
+def test_a_caption_ends_with_its_line_alone(tmp_path, picture):
+    texts = "an\u2028ant\x0cand more\r\na bee\r\n".encode()
+    write_shard(tmp_path / "a.tar", {"1.png": picture(1), "1.txt": texts})
+    ((example,), _) = find(tmp_path / "a.tar")
+    assert example.captions.every() == ("an\u2028ant\x0cand more", "a bee")
+
+
+def test_a_class_alone_is_enough_where_classes_are_trained_on(tmp_path, picture):
+    write_shard(tmp_path / "a.tar", {"0.png": picture(1), "0.cls": b"7", "1.png": picture(2)})
+    source = WebdatasetSource(path=str(tmp_path / "a.tar"))
+    (((example,), report),) = find_examples([source], of_classes=True)
+    assert (example.key, example.label, example.captions.every()) == ("a.tar: 0", 7, ())
+    assert report.without_caption == ["a.tar: 1"]
+    with pytest.raises(LuminaError, match="2 without a caption"):
+        find(tmp_path / "a.tar")

@@ -13,6 +13,7 @@ from lumina.settings import from_table
 from lumina.training.data.buckets import Crops, Placed, place_all, place_whole
 from lumina.training.data.cache import Cache
 from lumina.training.data.encoding import LATENTS, TEXTS, Encoding
+from lumina.training.data.examples import Found
 from lumina.training.data.feed import Batches, Draw, Feed
 from lumina.training.data.precompute import (
     Runner,
@@ -31,8 +32,8 @@ class Survey(NamedTuple):
     Args:
         sources: The sources.
         placed: Of each source, the examples to train on.
-        unseen: Examples of all sources that are kept to validate on.
-        reports: The account of each source.
+        unseen: Examples of all sources that are kept to validate on, shuffled.
+        reports: The account of each source, and one of the unseen examples if some are broken.
     """
 
     sources: list[Source]
@@ -57,6 +58,7 @@ def survey(
     crops: Mapping[str, Any],
     validation: float,
     modality: str = "image",
+    classes: int = 0,
 ) -> Survey:
     """Find the examples of all sources, and crop those that are pictures; none is decoded.
 
@@ -65,10 +67,11 @@ def survey(
         crops: Table of the usual sizes.
         validation: Share of examples that are kept to validate on.
         modality: What the examples are to be.
+        classes: How many classes are trained on. 0: captions are.
 
     Raises:
-        LuminaError: If a source is missing, is of another modality, has nothing to train on, or a
-            picture is too small and that is refused.
+        LuminaError: If a source is missing, is of another modality, has nothing to train on or an
+            example of another class, or a picture is too small and that is refused.
     """
     sources = read_sources(tables)
     for source in sources:
@@ -79,7 +82,10 @@ def survey(
                 hint=f'set modality = "{source.modality}", or take another source',
             )
     placed, unseen, reports = [], [], []
-    for source, found in zip(sources, find_examples(sources), strict=True):
+    all_found = find_examples(sources, of_classes=classes > 0)
+    for source, found in zip(sources, all_found, strict=True):
+        if classes:
+            _refuse_other_labels(source, found, classes)
         is_cropped = modality == "image"
         every, report = (
             place_all(found, crops_of(source, crops)) if is_cropped else place_whole(found)
@@ -94,6 +100,8 @@ def survey(
         placed.append(used)
         unseen += kept
         reports.append(report)
+    # In the order of the sources, the first ones would be of one source, or of one class.
+    unseen.sort(key=lambda one: _chance(one.example.key))
     return Survey(sources, placed, unseen, reports)
 
 
@@ -105,9 +113,23 @@ def crops_of(source: Source, usual: Mapping[str, Any]) -> Crops:
 
 
 def _is_unseen(placed: Placed, share: float) -> bool:
-    """Whether an example validates, which depends on its name alone."""
-    digest = hashlib.sha256(placed.example.key.encode()).digest()
-    return int.from_bytes(digest[:4], "big") < share * 2**32
+    """Whether an example validates, which depends on its name alone, and on no size."""
+    return _chance(placed.example.origin or placed.example.key) < share
+
+
+def _chance(name: str) -> float:
+    """A number in [0, 1) that is always the same for a name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+
+
+def _refuse_other_labels(source: Source, found: Found, classes: int) -> None:
+    for example in found.examples:
+        if example.label is None or not 0 <= example.label < classes:
+            has = "no class" if example.label is None else f"the class {example.label}"
+            raise LuminaError(
+                f"{example.key} of {source.title} has {has}, not one of 0 to {classes - 1}",
+                hint="set classes, or a text_encoder to train on captions",
+            )
 
 
 @dataclass(frozen=True)
@@ -159,6 +181,8 @@ def encode(
         account = Report("validation", found=len(found.unseen))
         computed = precompute_latents(found.unseen, account, encoding, run=run)
         unseen, unseen_keys = computed.placed, computed.keys
+        if computed.report.broken:
+            reports.append(computed.report)
     whole = Survey(found.sources, placed, unseen, reports)
     texts = {}
     if with_texts:

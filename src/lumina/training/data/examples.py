@@ -65,7 +65,7 @@ class Captions(Protocol):
 
 @dataclass(frozen=True)
 class Written:
-    """Captions that are each as likely as the others."""
+    """Captions that are each as likely as the others; there may be none, where there is a class."""
 
     texts: tuple[str, ...]
 
@@ -74,7 +74,9 @@ class Written:
         return tuple(dict.fromkeys(self.texts))
 
     def draw(self, rng: np.random.Generator) -> str:
-        """Any one of them."""
+        """Any one of them, or "" where there are none."""
+        if not self.texts:
+            return ""
         return self.texts[int(rng.integers(len(self.texts)))]
 
 
@@ -88,6 +90,7 @@ class Example:
         captions: What may be said of it.
         label: Number of its class, where it has one.
         loss_weight: How much its loss counts, relative to 1.
+        origin: What it shares with examples that show the same at other sizes. "" is its key.
     """
 
     key: str
@@ -95,6 +98,7 @@ class Example:
     captions: Captions
     label: int | None = None
     loss_weight: float = 1.0
+    origin: str = ""
 
 
 class Found(NamedTuple):

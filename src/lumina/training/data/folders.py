@@ -5,7 +5,15 @@ from pathlib import Path
 from lumina.errors import LuminaError
 from lumina.training.data.decoding import BrokenPictureError, FilePlace
 from lumina.training.data.examples import Found
-from lumina.training.data.gathering import SUFFIXES, Gathering, Notes, parse, read_notes, strip
+from lumina.training.data.gathering import (
+    SUFFIXES,
+    Gathering,
+    Notes,
+    parse,
+    read_notes,
+    split_lines,
+    strip,
+)
 from lumina.training.data.sources import ClassesSource, FolderSource
 
 
@@ -26,13 +34,14 @@ def find_in_folder(source: FolderSource) -> Found:
 def find_classes(source: ClassesSource) -> Found:
     """Pictures of a folder of classes, which are numbered in the order of their names.
 
-    The caption is the name of the class, with spaces for underscores.
+    Hidden folders are none. The caption is the name of the class, with spaces for underscores.
 
     Raises:
         LuminaError: If the folder has no folders.
     """
     folder = Path(source.path).expanduser()
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    folders = (path for path in folder.iterdir() if path.is_dir())
+    classes = sorted(path for path in folders if not _is_hidden(path.relative_to(folder)))
     if not classes:
         raise LuminaError(
             f"{source.path} has no folders", hint="it needs one with the pictures of each class"
@@ -60,7 +69,7 @@ def _notes_beside(picture: Path, otherwise: str) -> Notes:
         notes = read_notes(parse(described.read_bytes(), described.name))
     if written.is_file():
         try:
-            lines = written.read_text(encoding="utf-8-sig").splitlines()
+            lines = split_lines(written.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise BrokenPictureError(f"{written.name} is not UTF-8") from error
         notes = notes._replace(captions=notes.captions + strip(lines))

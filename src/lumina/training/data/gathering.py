@@ -50,7 +50,7 @@ class Gathering:
             self._report.broken.append(Broken(name, str(error)))
 
     def add(self, name: str, place: Place, notes: Notes) -> None:
-        """Take a picture, if there is something to say about it.
+        """Take a picture, if it has a caption or a class.
 
         Args:
             name: What it is called; one that occurs again gets a number.
@@ -66,7 +66,7 @@ class Gathering:
         captions = notes.captions
         if self._clean:
             captions = strip(tuple(map(clean_caption, captions)))
-        if not captions:
+        if not captions and notes.label is None:
             self._report.without_caption.append(key)
             return
         example = Example(key, picture, Written(captions), notes.label, notes.loss_weight)
@@ -99,6 +99,14 @@ def read_notes(record: Mapping[str, Any], caption: str = "", label: str = "label
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise BrokenPictureError(f"its {label} is {number!r}, not a whole number")
     return Notes(strip(texts), number, float(weight))
+
+
+def split_lines(text: str) -> list[str]:
+    r"""Lines of a text, which end with \n or \r\n.
+
+    `str.splitlines` would also cut at U+2028, form feeds and others, which are parts of a line.
+    """
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def strip(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:

@@ -114,8 +114,9 @@ def _scene(source: DrawingsSource, things: list[str], size: Size, number: int) -
     rng = np.random.default_rng((source.seed, SCENES, number))
     brief = draw_brief(rng, things, pairs=source.pairs, grounds=source.grounds)
     picture = ScenePicture(stage(brief, rng), size)
-    key = f"{size.width}x{size.height} {source.seed}-{number}"
-    return Example(key, picture, SceneCaptions(brief, source.foreign))
+    origin = f"{source.seed}-{number}"
+    key = f"{size.width}x{size.height} {origin}"
+    return Example(key, picture, SceneCaptions(brief, source.foreign), origin=origin)
 
 
 def _shape(source: ShapesSource, number: int) -> Example:

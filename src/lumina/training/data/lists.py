@@ -11,7 +11,14 @@ import yaml
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.training.data.decoding import BrokenPictureError, FilePlace
 from lumina.training.data.examples import Found
-from lumina.training.data.gathering import Gathering, Notes, parse, read_notes, strip
+from lumina.training.data.gathering import (
+    Gathering,
+    Notes,
+    parse,
+    read_notes,
+    split_lines,
+    strip,
+)
 from lumina.training.data.sources import JsonlSource, OriginalSource
 
 META_FIELDS = ("path", "root", "type", "ratio")
@@ -67,7 +74,7 @@ def find_in_original(source: OriginalSource) -> Found:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not empty, with their numbers from 1."""
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(split_lines(_read(path)), 1):
         if line.strip():
             yield number, line
 

@@ -1,8 +1,10 @@
 """Fill a cache for all examples: by this process, or by many machines on Ray Data."""
 
+import os
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lumina.training.data.buckets import Placed
@@ -67,7 +69,7 @@ class RayRunner:
         worker: Any = _OnWorker  # a class, as Ray's own signature does not say it may be
         done = data.map(
             worker,
-            fn_constructor_args=(encode, encoding),
+            fn_constructor_args=(encode, encoding, str(Path.cwd())),
             compute=ray.data.ActorPoolStrategy(size=self._workers),
             num_cpus=1,
             num_gpus=self._gpus,
@@ -174,9 +176,10 @@ def _batches(placed: Sequence[Placed], count: int) -> list[list[int]]:
 
 
 class _OnWorker:
-    """An encoder as Ray Data calls it."""
+    """An encoder as Ray Data calls it, in the folder that relative paths start from."""
 
-    def __init__(self, encode: Encode, encoding: Encoding):
+    def __init__(self, encode: Encode, encoding: Encoding, folder: str):
+        os.chdir(folder)  # Ray starts workers elsewhere
         self._encoder = encode(encoding)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

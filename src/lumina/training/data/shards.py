@@ -10,7 +10,15 @@ from typing import NamedTuple
 from lumina.errors import LuminaError
 from lumina.training.data.decoding import BrokenPictureError, FilePlace
 from lumina.training.data.examples import Found
-from lumina.training.data.gathering import SUFFIXES, Gathering, Notes, parse, read_notes, strip
+from lumina.training.data.gathering import (
+    SUFFIXES,
+    Gathering,
+    Notes,
+    parse,
+    read_notes,
+    split_lines,
+    strip,
+)
 from lumina.training.data.sources import WebdatasetSource
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -128,7 +136,7 @@ def _notes(members: list[Member]) -> Notes:
     if "json" in texts:
         notes = read_notes(parse(_text(texts["json"]), "its .json"))
     if "txt" in texts:
-        lines = _text(texts["txt"]).splitlines()
+        lines = split_lines(_text(texts["txt"]))
         notes = notes._replace(captions=notes.captions + strip(lines))
     if "cls" in texts:
         notes = notes._replace(label=_number(_text(texts["cls"])))

@@ -138,7 +138,10 @@ class DatasetsSource(Source):
     path: str = setting("", "folder that `save_to_disk` wrote, or a name on the hub")
     split: str = setting("train", "which part of it")
     image: str = setting("image", "column of the pictures")
-    caption: str = setting("text", "column of the captions: a text or a list of texts")
+    caption: str = setting(
+        "text",
+        "column of the captions: a text or a list of texts; found by its usual names where empty",
+    )
     label: str = setting("", "column of the numbers of classes, if there is one")
 
     def check(self) -> None:
@@ -285,15 +288,30 @@ def read_source(table: Mapping[str, Any]) -> Source:
     return from_table(KINDS[name], {key: value for key, value in table.items() if key != "kind"})
 
 
-def find_examples(sources: Sequence[Source]) -> "list[Found]":
+def check_sources(sources: Sequence[Source]) -> None:
+    """Refuse, before anything is read, what cannot be found.
+
+    Raises:
+        LuminaError: If a file, a folder or a library is missing.
+    """
+    for source in sources:
+        source.check()
+
+
+def find_examples(sources: Sequence[Source], *, of_classes: bool = False) -> "list[Found]":
     """What there is in each source, after all of them have been checked.
+
+    Args:
+        sources: Where to look.
+        of_classes: Whether classes are trained on. Else examples without a caption are left out.
 
     Raises:
         LuminaError: If something is missing, or a source has no picture to train on.
     """
-    for source in sources:
-        source.check()
+    check_sources(sources)
     found = [source.find() for source in sources]
+    if not of_classes:
+        found = [_without_uncaptioned(one) for one in found]
     for _, report in found:
         report.refuse_unusable()
     return found
@@ -321,6 +339,16 @@ def refuse_missing_library(name: str, *, extra: str) -> None:
             f"this needs the package {name!r}, which is not installed",
             hint=f"pip install 'lumina-t2x[{extra}]'",
         )
+
+
+def _without_uncaptioned(found: "Found") -> "Found":
+    """Examples of which something is said, and an account of the others."""
+    from lumina.training.data.examples import Written
+
+    nothing, report = Written(()), found.report.copy()
+    report.without_caption += [one.key for one in found.examples if one.captions == nothing]
+    examples = [one for one in found.examples if one.captions != nothing]
+    return found._replace(examples=examples, report=report)
 
 
 def _refuse_missing(path: str, what: str, is_there: Callable[[Path], bool]) -> None:
