@@ -246,6 +246,7 @@ class _Texts(argparse.Action):
 
 
 def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
+    into_a_file = "" if images == 1 else ", and 1 into a file named with -o"
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE|FOLDER", help="where to write (default: here)"
     )
@@ -253,7 +254,7 @@ def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
         "--images",
         type=int,
         metavar="N",
-        help=f"pictures of each prompt, with a seed each (default: {images})",
+        help=f"pictures of each prompt, with a seed each (default: {images}{into_a_file})",
     )
     command.add_argument(
         "--vary",
