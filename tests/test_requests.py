@@ -154,6 +154,8 @@ def test_a_whole_number_is_a_number():
         ("negative", "x", "x"),
         ("times", "0,0.1,0.4,1", (0, 0.1, 0.4, 1)),
         ("guidance_interval", "0.1, 0.8", (0.1, 0.8)),
+        ("dtype", "bf16", "bfloat16"),
+        ("dtype", "float32", "float32"),
         ("tiled", "true", True),
         ("tiled", "False", False),
     ],

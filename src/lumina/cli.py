@@ -367,11 +367,10 @@ def _refuse_missing_recognizer(model: str) -> None:
 
 def _refuse_missing_words(task: str, options: argparse.Namespace) -> None:
     """Refuse some of the words of a task, where all are needed and nothing else says them."""
-    kind = TASKS[task]
-    words = [f for f in dataclasses.fields(kind.request) if f.metadata["is_word"]]
-    given = [field for field in words if getattr(options, field.name, None) is not None]
-    if task == "generate" or kind.remember or options.source or options.vary or len(words) < 2:
+    if TASKS[task].remember or options.source or options.vary:
         return
+    words = [f for f in dataclasses.fields(TASKS[task].request) if f.metadata["is_word"]]
+    given = [field for field in words if getattr(options, field.name, None) is not None]
     if 0 < len(given) < len(words):
         raise LuminaError(
             f"the prompt is empty: {len(words)} words are needed, and {len(given)} given",

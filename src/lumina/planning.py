@@ -27,7 +27,7 @@ from lumina.requests import (
     ImageRequest,
     MediaRequest,
 )
-from lumina.settings import check_names, names_of
+from lumina.settings import check_names, flags_of, names_of
 from lumina.tasks import TASKS, Call, Pictures, call_of
 from lumina.varying import Axis, combine, read_axis, refuse_twice
 
@@ -170,7 +170,7 @@ def _settings_for(task: str, source: Path) -> dict[str, Any]:
     """Settings of a picture, with a warning if another task made it."""
     made_by, kind, stored = _read_settings(source)
     left_out = [
-        field.name if field.metadata["is_word"] else f"--{field.name.replace('_', '-')}"
+        field.name if field.metadata["is_word"] else flags_of(field)[0]
         for field in dataclasses.fields(kind)
         if stored.get(field.name, field.default) != field.default
         and field.name not in names_of(TASKS[task].request)

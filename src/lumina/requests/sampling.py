@@ -13,6 +13,9 @@ from lumina.settings import check_settings, setting
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
+_SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What they are often called."""
+
 MULTISTEP = ("ab2", "dpm++", "unipc")
 """Solvers that learn from the step before, and are Euler's without one."""
 
@@ -243,7 +246,9 @@ class ImageRequest:
     seed: int | None = setting(
         None, "start of the random numbers (default: random)", ge=0, le=2**53
     )
-    dtype: str = setting("auto", "type of the numbers to compute with", choices=DTYPES)
+    dtype: str = setting(
+        "auto", "type of the numbers to compute with", choices=DTYPES, aliases=_SHORT_DTYPES
+    )
     device: str = setting("auto", "where to compute: cpu, cuda, cuda:1, mps", metavar="DEVICE")
 
     def __post_init__(self) -> None:

@@ -51,10 +51,9 @@ def check_size(text: str) -> None:
     size = read_size(text)
     nearest = nearest_size(*size)
     if size != nearest:
-        is_nothing = "has no pixels"
-        is_between = f"is not a multiple of {SIZE_MULTIPLE} pixels on both sides"
+        problem = f"is not a multiple of {SIZE_MULTIPLE} pixels on both sides"
         raise LuminaError(
-            f"size {text} {is_between if all(size) else is_nothing}",
+            f"size {text} {problem if all(size) else 'has no pixels'}",
             hint=f"the nearest that works is {nearest[0]}x{nearest[1]}",
         )
 
