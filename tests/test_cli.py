@@ -153,6 +153,20 @@ def test_env_prints_what_a_bug_report_needs(command):
         (["compose"], "write --region"),
         (["anagram", "--view", "rotate18=a cat"], "did you mean 'rotate180'?"),
         (["style", "a cat"], "two prompts or more"),
+        (["inpaint", "there.png", "a cat"], "hint: lumina inpaint IMAGE MASK PROMPT"),
+        (["edit", "there.png"], "2 words are needed, and 1 given"),
+        (["upscale", "none.png", "--size", "96x96"], "cannot read none.png"),
+        (["generate", "a cat", "--times", "0"], "give two or more"),
+        (["generate", "a cat", "--images", "1001"], "allowed: 1 to 1000"),
+        (["generate", "a cat", "--frames", "4"], "it is for models of video"),
+        (["generate", "a cat", "--two-stage"], "add --size 128x128, or leave --two-stage out"),
+        (["anagram", "--view", "identity=a", "--two-stage"], "leave --two-stage out"),
+        (["generate", "a cat", "--text-encoder", "nosuch"], "leave --text-encoder out"),
+        (["generate", "a cat", "--device", "cuda:99", "-o", "new/a.png"], "available: cpu"),
+        (["interpolate", "a cat", "--to-seed", "5", "--seed", "5"], "both ends are 'a cat'"),
+        (["recognize"], "no picture is given"),
+        (["train", "none.toml"], "`lumina recipe` lists"),
+        (["inspect", "there.png"], "is no file of weights"),
     ],
     ids=str,
 )
@@ -187,6 +201,41 @@ def test_an_unknown_command_or_flag_is_a_usage_error(arguments, capsys):
         main(arguments)
     assert end.value.code == 2
     assert "hint: lumina" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["generate", "a cat", "--stps", "3"], "did you mean --steps? lumina generate --help"),
+        (["generate", "a cat", "--sparkle"], "hint: lumina generate --help"),
+        (["show", "a.png", "b.png"], "one word too many: 'b.png'"),
+    ],
+    ids=str,
+)
+def test_an_unknown_flag_is_told_with_the_nearest_of_its_command(arguments, told, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert told in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_named_once(command):
+    messages = command("generate", "--prompts", "none.txt")[2]
+    assert "error: cannot read none.txt: No such file or directory\n" in messages
+
+
+def test_the_usual_recognizer_ships_or_says_how_it_is_made(command):
+    Image.new("RGB", (64, 64)).save("a.png")
+    code, _, messages = command("recognize", "a.png")
+    assert code == 0 or "`lumina recipe lumina_mini_recognition`" in messages
+
+
+def test_a_model_is_called_what_it_was_asked_for_by(command, monkeypatch, tiny_folder):
+    monkeypatch.chdir(tiny_folder.parent)
+    messages = command("generate", "a cat", "--frames", "4", "--model", tiny_folder.name)[2]
+    assert f"error: {tiny_folder.name} is a model of pictures, for which --frames" in messages
+    assert command("generate", "a cat", "--class-label", "4", "--model", tiny_folder.name)[
+        2
+    ].startswith(f"error: {tiny_folder.name} draws prompts")
 
 
 def test_words_may_be_anywhere_between_flags(command):

@@ -160,10 +160,23 @@ def test_an_existing_file_is_replaced_only_by_force(settings):
     assert Image.open("a.png").size == (64, 64)
 
 
-@pytest.mark.parametrize("place", ["nowhere/a.png", "/proc/a.png", "file/a.png", "file/folder"])
+@pytest.mark.parametrize("place", ["file/new/a.png", "/proc/a.png", "file/a.png", "file/folder"])
 def test_a_place_that_cannot_be_written_is_refused(settings, place):
     Path("file").touch()
     assert "cannot" in refusal(["a cat"], settings, output=Path(place))
+
+
+def test_the_folder_of_a_file_is_made(settings):
+    assert draw(["a cat"], settings, output=Path("new/folder/a.png")).output.parent.is_dir()
+
+
+def test_an_interval_of_guidance_between_two_steps_is_told(settings, caplog):
+    chosen = settings | {"guidance_interval": (0.1, 0.4), "solver": "euler"}
+    list(run(draw(["a cat"], chosen)))
+    assert "no step begins within --guidance-interval 0.1,0.4" in caplog.text
+    caplog.clear()
+    list(run(draw(["a cat"], chosen | {"steps": 4})))
+    assert not caplog.text
 
 
 def test_only_png_files_are_written(settings):

@@ -1,5 +1,7 @@
 import resource
 import signal
+import struct
+import zlib
 
 import pytest
 from PIL import Image
@@ -182,6 +184,19 @@ def test_a_picture_that_is_cut_short_cannot_be_opened(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(LuminaError, match=r"a\.png"):
         open_picture(path)
+
+
+def test_a_picture_that_is_too_large_is_refused_by_its_header(tmp_path, recwarn):
+    path = tmp_path / "a.png"
+    picture().save(path)
+    content = bytearray(path.read_bytes())
+    for sides in ((10_000, 10_000), (20_000, 20_000)):
+        content[16:24] = struct.pack(">II", *sides)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        path.write_bytes(content)
+        with pytest.raises(LuminaError, match="make it smaller"):
+            open_picture(path)
+    assert not recwarn.list
 
 
 def test_a_picture_is_opened_upright_and_what_is_transparent_is_white(tmp_path):

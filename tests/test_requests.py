@@ -50,6 +50,11 @@ FIELDS = {field.name: field for field in dataclasses.fields(TextToImage)}
         ({"times": (0.0, 1.0), "steps": 1, "shift": 2.0}, "both say where"),
         ({"shift": 2.0, "resolution_shift": True}, "both say how far"),
         ({"guidance_interval": (0.8, 0.1)}, "do not increase"),
+        ({"guidance_interval": (0.8, 0.1)}, "of --guidance-interval"),
+        ({"guidance_interval": (0.1, 1.5)}, "two times in [0, 1]"),
+        ({"times": (0.0, 0.5, 0.5, 1.0), "steps": 3}, "each of them once"),
+        ({"times": (0.0, 0.5, 0.2, 1.0), "steps": 3}, "sort them"),
+        ({"size": "0x0"}, "has no pixels"),
         ({"guidance_interval": (0.1, 0.5, 0.8)}, "not two numbers"),
         ({"guidance_rescale": 1.5}, "allowed: 0 to 1"),
         ({"guide_all": 1}, "not true or false"),
@@ -85,6 +90,7 @@ def test_a_value_that_no_model_can_use_is_refused_with_what_would_work(settings,
         (EditImage, {"strength": 0.0}, "allowed: above 0, up to 1"),
         (EditImage, {"strength": 1.1}, "allowed: above 0, up to 1"),
         (EditImage, {"was": " "}, "the prompt is empty"),
+        (EditImage, {"was": ""}, "--was: the prompt"),
         (EditImage, {"strength": 0.5, "steps": 2, "solver": "unipc"}, "2 steps or more"),
         (EditImage, {"was": "a dog", "solver": "sde"}, "adds noise on the way"),
         (InpaintImage, {"mask": ""}, "no picture is given"),
@@ -95,6 +101,8 @@ def test_a_value_that_no_model_can_use_is_refused_with_what_would_work(settings,
         (Interpolate, {"prompts": ("a",)}, "another prompt, or --to-seed"),
         (Interpolate, {"prompts": ("a", "b", "c"), "to_seed": 3}, "3 prompts on the way"),
         (Interpolate, {"prompts": ("a", "b"), "frames": 1}, "allowed: 2 to"),
+        (Interpolate, {"prompts": ("a", "a")}, "both ends are 'a'"),
+        (Compose, {"regions": ("0,0,16,16=a",), "background": "cat.png"}, "is no color"),
         (Compose, {}, "there is no region"),
         (Compose, {"regions": ("a cat",)}, "lacks its place or its prompt"),
         (Compose, {"regions": ("0,0,16=a cat",)}, "write left, top, width and height"),
@@ -128,6 +136,11 @@ def test_what_a_task_cannot_do_is_refused_with_what_would_work(kind, settings, t
     assert told in str(caught.value)
 
 
+def test_the_ends_between_two_seeds_are_told_apart():
+    request = Interpolate(prompts=("a cat",), seed=3, to_seed=5, frames=3)
+    assert request.labels == ["a cat, seed 3", "2", "a cat, seed 5"]
+
+
 def test_a_whole_number_is_a_number():
     assert TextToImage(prompt="a cat", guidance=3).guidance == 3
 
@@ -141,6 +154,8 @@ def test_a_whole_number_is_a_number():
         ("negative", "x", "x"),
         ("times", "0,0.1,0.4,1", (0, 0.1, 0.4, 1)),
         ("guidance_interval", "0.1, 0.8", (0.1, 0.8)),
+        ("dtype", "bf16", "bfloat16"),
+        ("dtype", "float32", "float32"),
         ("tiled", "true", True),
         ("tiled", "False", False),
     ],

@@ -10,7 +10,9 @@ from PIL import Image, ImageDraw
 
 import lumina
 from lumina.cli import main
+from lumina.errors import LuminaError
 from lumina.media import read_record
+from lumina.planning import plan
 from lumina.requests import TextRequest
 from lumina.settings import names_of
 from lumina.tasks import TASKS
@@ -166,6 +168,66 @@ def test_a_mask_of_another_size_is_refused_and_a_gray_one_is_told(command):
     )
 
 
+def planned(name, folder, **settings):
+    """The call of a task at 64x64 pixels."""
+    settings = {"model": str(folder), "steps": 2, "seed": 5, "size": "64x64"} | settings
+    return plan(name, settings).calls[0]
+
+
+def paint_mask(path, left, around):
+    """A mask of one color in the left half, and another elsewhere."""
+    mask = Image.new("RGBA", (64, 64), around)
+    mask.paste(left, (0, 0, 32, 64))
+    mask.save(path)
+
+
+def test_what_is_transparent_in_a_mask_is_black(command, tiny_folder, caplog):
+    paint_mask("half.png", (255, 255, 255, 255), (255, 255, 255, 0))
+    words = {"image": "photo.png", "mask": "half.png", "prompt": "a dog"}
+    mask = planned("inpaint", tiny_folder, **words).arguments["mask_image"]
+    assert mask.getbbox() == (0, 0, 32, 64)
+    assert "half.png is transparent in places, which count as black" in caplog.text
+    call = planned("compose", tiny_folder, regions=("half.png=a dog",))
+    assert call.arguments["regions"][0].mask.getbbox() == (0, 0, 32, 64)
+
+
+def test_a_mask_that_is_white_everywhere_is_told(command, tiny_folder, caplog):
+    Image.new("L", (64, 64), 255).save("white.png")
+    planned("inpaint", tiny_folder, image="photo.png", mask="white.png", prompt="a dog")
+    assert "all of the mask white.png is white" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"regions": ("0,0,8,8=a cat",)}, "8x8 pixels, which is narrower than its soft border"),
+        ({"regions": ("16,16,16,16=a cat", "0,0,64,64=a dog"), "order": True}, "nothing of it"),
+        ({"regions": ("0,0,64,64=a cat",), "cells": "1x1", "prompts": ("a",)}, "nothing of it"),
+        ({"regions": ("0,0,32,32=a cat",), "background": "photo.png"}, "is no color"),
+    ],
+    ids=str,
+)
+def test_a_composition_is_refused_before_anything_is_loaded(command, tiny_folder, settings, told):
+    with pytest.raises(LuminaError, match=told):
+        planned("compose", tiny_folder, **settings)
+
+
+def test_a_small_region_may_have_a_small_border(command, tiny_folder):
+    planned("compose", tiny_folder, regions=("0,0,8,8=a cat",), border=0)
+
+
+def test_a_named_file_gets_one_variation(command, tiny_folder):
+    settings = {"model": str(tiny_folder), "image": "photo.png", "prompt": "a dog", "seed": 5}
+    assert len(plan("variations", settings, output=Path("x.png")).requests) == 1
+    assert len(plan("variations", settings, output=Path("x.png"), grid=True).requests) == 4
+    assert len(plan("variations", settings, output=Path("x")).requests) == 4
+
+
+def test_a_picture_of_another_program_does_not_say_what_it_shows(command):
+    told = refused(command("upscale", "photo.png", "--size", "96x96"))
+    assert "photo.png does not say what it was made from" in told
+
+
 def test_regions_that_overlap_need_an_order(command):
     regions = ["--region", "0,0,64,64=a cat", "--region", "32,0,64,64=a dog", "--size", "96x64"]
     told = refused(command("compose", *regions))
@@ -287,7 +349,7 @@ def test_settings_of_another_task_that_have_no_meaning_are_told(command):
     command("edit", *WORDS["edit"], "-o", "a.png")
     code, _, messages = command("generate", "--from", "a.png", "-o", "b.png")
     assert code == 0
-    assert "made by `lumina edit`: image, strength, was left out" in messages
+    assert "made by `lumina edit`: image, --strength left out" in messages
 
 
 def test_show_prints_the_files_that_a_task_began_from(command, capfd):

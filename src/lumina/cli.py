@@ -1,6 +1,8 @@
 """The `lumina` command: one subcommand for each thing a person does."""
 
 import argparse
+import dataclasses
+import difflib
 import json
 import logging
 import sys
@@ -12,9 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lumina
+from lumina.catalog import MODELS
 from lumina.errors import LuminaError
 from lumina.flags import (
     MEASURED,
+    RECOGNIZER,
     add_config_flag,
     add_convert_flags,
     add_evaluate_flags,
@@ -68,6 +72,7 @@ def make(task: str, options: argparse.Namespace) -> None:
     from lumina.generation import run
     from lumina.planning import plan
 
+    _refuse_missing_words(task, options)
     job = plan(
         task,
         _settings(task, options),
@@ -151,6 +156,7 @@ def train(options: argparse.Namespace) -> None:
     from lumina.training.recipes import load
 
     _refuse_lone_gpus(options)
+    _refuse_missing_recipe(options.recipe)
     recipe = load(options.recipe, options.settings)
     _quiet_libraries()
     if options.plan:
@@ -174,6 +180,7 @@ def precompute(options: argparse.Namespace) -> None:
     from lumina.training.recipes import FlowRecipe, load
 
     _refuse_lone_gpus(options)
+    _refuse_missing_recipe(options.recipe)
     recipe = load(options.recipe, options.settings)
     if not isinstance(recipe, FlowRecipe):
         raise LuminaError("this recipe has no cache", hint='those of task = "flow" have one')
@@ -207,6 +214,10 @@ def recipe(options: argparse.Namespace) -> None:
 
 def recognize(options: argparse.Namespace) -> None:
     """Tell what pictures show, each at the size that it has."""
+    if not options.files:
+        raise LuminaError("no picture is given", hint="name one or more: photo.png scan.png")
+    _refuse_missing_recognizer(options.model)
+
     from lumina.pipelines.recognition import describe, load_recognizer, read_picture
 
     pictures = [read_picture(file) for file in options.files]  # before any weight is read
@@ -247,8 +258,8 @@ def reproduce(options: argparse.Namespace) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\nhint: {self.prog} --help\n")
+    def error(self, message: str, suggestion: str = "") -> NoReturn:
+        self.exit(2, f"error: {message}\nhint: {suggestion}{self.prog} --help\n")
 
 
 class _Command(_Parser):
@@ -262,9 +273,22 @@ class _Command(_Parser):
             return super().parse_known_args(args, namespace)
         self._is_reading = True
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            known, left = self.parse_known_intermixed_args(args, namespace)
         finally:
             self._is_reading = False
+        if left:
+            self._refuse(left)
+        return known, left
+
+    def _refuse(self, left: Sequence[str]) -> NoReturn:
+        """Refuse what is neither a flag of the command nor a word that it takes."""
+        unknown = [text.partition("=")[0] for text in left if text.startswith("-")]
+        if not unknown:
+            self.error(f"one word too many: {left[0]!r}")
+        flags = {flag.lstrip("-"): flag for flag in self._option_string_actions}
+        close = difflib.get_close_matches(unknown[0].lstrip("-"), flags, 1)
+        suggestion = f"did you mean {flags[close[0]]}? " if close else ""
+        self.error(f"unknown flag {unknown[0]}", suggestion)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -325,6 +349,35 @@ def _refuse_lone_gpus(options: argparse.Namespace) -> None:
         )
 
 
+def _refuse_missing_recipe(path: Path) -> None:
+    if not path.exists():
+        raise LuminaError(f"no recipe at {path}", hint="`lumina recipe` lists those that ship")
+
+
+def _refuse_missing_recognizer(model: str) -> None:
+    """Refuse the usual model where it does not ship, and say how to make it."""
+    if model != RECOGNIZER or model in MODELS or Path(model).exists():
+        return
+    raise LuminaError(
+        f"{model} does not ship yet; recipes make it",
+        hint="train those that `lumina recipe lumina_mini_recognition` and `lumina recipe"
+        " lumina_mini_recognition_sizes` print, and name the result: --model FOLDER",
+    )
+
+
+def _refuse_missing_words(task: str, options: argparse.Namespace) -> None:
+    """Refuse some of the words of a task, where all are needed and nothing else says them."""
+    if TASKS[task].remember or options.source or options.vary:
+        return
+    words = [f for f in dataclasses.fields(TASKS[task].request) if f.metadata["is_word"]]
+    given = [field for field in words if getattr(options, field.name, None) is not None]
+    if 0 < len(given) < len(words):
+        raise LuminaError(
+            f"the prompt is empty: {len(words)} words are needed, and {len(given)} given",
+            hint=f"lumina {task} {' '.join(str(field.metadata['metavar']) for field in words)}",
+        )
+
+
 def _prompts(options: argparse.Namespace) -> list[str]:
     """Prompts of `generate`, which makes a picture of each."""
     words = getattr(options, "prompt_words", [])
@@ -352,8 +405,9 @@ def _lines(file: Path | None) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
         raise LuminaError(
-            f"cannot read {file}: {error}", hint="give a text file in UTF-8, one prompt a line"
+            f"cannot read {file}: {reason}", hint="give a text file in UTF-8, one prompt a line"
         ) from error
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:

@@ -1,6 +1,7 @@
 """Whether a request fits its model and the machine."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -8,26 +9,33 @@ from typing import Any
 from lumina.catalog import Checkpoint
 from lumina.errors import LuminaError
 from lumina.footprint import Footprint
-from lumina.requests import ADAPTIVE, ImageRequest, Panorama, TextRequest, nearest_size, read_size
+from lumina.requests import (
+    ADAPTIVE,
+    OF_MODALITIES,
+    ImageRequest,
+    Panorama,
+    TextRequest,
+    nearest_size,
+    read_size,
+)
+from lumina.settings import names_of
 
 TILED_SHARE = 0.3
 """How much of the memory of decoding is left in tiles, at most."""
 
 
 def check_wish(
-    settings: Mapping[str, Any], given: Mapping[str, Any], checkpoint: Checkpoint
+    settings: Mapping[str, Any], given: Mapping[str, Any], checkpoint: Checkpoint, *, model: str
 ) -> None:
-    """Refuse what a model of the other kind is asked for by."""
+    """Refuse what a model of the other kind is asked for by; `model` is how it was named."""
     label = settings.get("class_label")
     if checkpoint.classes is None:
         if label is not None:
-            raise LuminaError(
-                f"{checkpoint.folder} draws prompts, not classes", hint="leave --class-label out"
-            )
+            raise LuminaError(f"{model} draws prompts, not classes", hint="leave --class-label out")
         return
     if "prompt" in given or label is None:
         raise LuminaError(
-            f"{checkpoint.folder} draws classes, not prompts",
+            f"{model} draws classes, not prompts",
             hint=f"give --class-label, 0 to {checkpoint.classes - 1}, and no prompt",
         )
     if label >= checkpoint.classes:
@@ -37,16 +45,28 @@ def check_wish(
         )
 
 
-def refuse_others(given: Mapping[str, Any], names: list[str], checkpoint: Checkpoint) -> None:
+def refuse_others(
+    given: Mapping[str, Any], names: list[str], checkpoint: Checkpoint, *, model: str
+) -> None:
     """Refuse settings that requests to models of this kind do not have."""
-    drawn = "prompts" if checkpoint.classes is None else "classes"
+    makes = f"is a model of {_MADE.get(checkpoint.modality, checkpoint.modality)}"
+    if checkpoint.classes is not None:
+        makes = "draws classes"
     for name in given:
         if name not in names:
-            flag = f"--{name.replace('_', '-')}"
             raise LuminaError(
-                f"{checkpoint.folder} draws {drawn}, for which {flag} has no meaning",
-                hint=f"leave {flag} out",
+                f"{model} {makes}, for which {_flag(name)} has no meaning",
+                hint=f"leave {_flag(name)} out{_tell_owners(name)}",
             )
+
+
+_MADE = {"image": "pictures"}
+
+
+def _tell_owners(name: str) -> str:
+    """Models of which media have a setting."""
+    owners = [modality for modality, kind in OF_MODALITIES.items() if name in names_of(kind)]
+    return f"; it is for models of {' or '.join(owners)}" if owners else ""
 
 
 def refuse_misfits(request: ImageRequest, given: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -61,8 +81,10 @@ def refuse_misfits(request: ImageRequest, given: Mapping[str, Any], checkpoint: 
         LuminaError: If there are any.
     """
     _refuse_steps(request, given)
+    _refuse_own_parts(request, checkpoint)
     _refuse_planes(request, checkpoint)
     _refuse_one_window(request, checkpoint)
+    _refuse_one_stage(request, checkpoint)
 
 
 def choose_device(request: ImageRequest, footprint: Footprint) -> ImageRequest:
@@ -101,19 +123,48 @@ def _refuse_one_window(request: ImageRequest, checkpoint: Checkpoint) -> None:
         )
 
 
+def _refuse_one_stage(request: ImageRequest, checkpoint: Checkpoint) -> None:
+    """Refuse a second stage for a picture that the first one draws as a whole."""
+    if not getattr(request, "two_stage", False):
+        return
+    own = checkpoint.defaults["size"]
+    width, height = read_size(own)
+    if math.prod(read_size(str(request.size))) <= width * height:
+        raise LuminaError(
+            f"{request.size} is no more than the model draws at once ({own}), so that there is"
+            " only one stage",
+            hint=f"add --size {2 * width}x{2 * height}, or leave --two-stage out",
+        )
+
+
+def _refuse_own_parts(request: ImageRequest, checkpoint: Checkpoint) -> None:
+    """Refuse parts for a model that has them."""
+    for name in () if checkpoint.is_network else ("text_encoder", "vae"):
+        if getattr(request, name, None) is not None:
+            flag = _flag(name)
+            raise LuminaError(
+                f"{request.model} has what {flag} names",
+                hint=f"leave {flag} out: only a network alone takes another",
+            )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _refuse_planes(request: ImageRequest, checkpoint: Checkpoint) -> None:
     """Refuse settings for a plane where a model sees one sequence."""
     if not (checkpoint.is_sequence and isinstance(request, TextRequest)):
         return
     if request.scale_by == "axis":
         raise LuminaError(
-            f"positions of {checkpoint.folder}, a Flag-DiT, have one axis, which cannot be scaled"
+            f"positions of {request.model}, a Flag-DiT, have one axis, which cannot be scaled"
             " by each side",
             hint="use --scale-by area",
         )
     if request.context_drop not in (None, "none"):
         raise LuminaError(
-            f"context drop averages over a plane, and {checkpoint.folder}, a Flag-DiT, sees one"
+            f"context drop averages over a plane, and {request.model}, a Flag-DiT, sees one"
             " sequence",
             hint="leave --context-drop out",
         )

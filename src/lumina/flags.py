@@ -14,10 +14,11 @@ from lumina.requests import (
     OF_MODALITIES,
     SCHEDULER_SETTINGS,
     ClassToImage,
+    ImageRequest,
     TextRequest,
     TextToImage,
 )
-from lumina.settings import TEXTS, is_list, names_of, read_setting, without_none
+from lumina.settings import TEXTS, flags_of, is_list, names_of, read_setting, without_none
 from lumina.tasks import TASKS
 
 MEASURED = ("steps", "guidance", *SCHEDULER_SETTINGS)
@@ -149,10 +150,7 @@ def add_recognize_flags(command: argparse.ArgumentParser) -> None:
         metavar="NAME|FOLDER",
         help=f"what recognises (default: {RECOGNIZER})",
     )
-    for name in ("dtype", "device"):
-        command.add_argument(
-            f"--{name}", default="auto", metavar=name.upper(), help="as in generate"
-        )
+    _add_place_flags(command)
 
 
 def add_evaluate_flags(command: argparse.ArgumentParser) -> None:
@@ -164,10 +162,7 @@ def add_evaluate_flags(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--full", action="store_true", help="everything, which takes long")
     command.add_argument("--json", action="store_true", help="print JSON, not a table")
-    for name in ("dtype", "device"):
-        command.add_argument(
-            f"--{name}", default="auto", metavar=name.upper(), help="as in generate"
-        )
+    _add_place_flags(command)
     command.add_argument(
         "-o",
         "--output",
@@ -227,8 +222,7 @@ def _add_flag(command: Command, field: dataclasses.Field, kind: Any, shown: str)
         options["action"] = argparse.BooleanOptionalAction
     if kind == TEXTS:
         options["action"] = _Texts
-    names = facts["flags"] or [f"--{field.name.replace('_', '-')}"]
-    command.add_argument(*names, dest=field.name, **options)
+    command.add_argument(*flags_of(field), dest=field.name, **options)
 
 
 class _Texts(argparse.Action):
@@ -246,6 +240,7 @@ class _Texts(argparse.Action):
 
 
 def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
+    into_a_file = "" if images == 1 else ", and 1 into a file named with -o"
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE|FOLDER", help="where to write (default: here)"
     )
@@ -253,7 +248,7 @@ def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
         "--images",
         type=int,
         metavar="N",
-        help=f"pictures of each prompt, with a seed each (default: {images})",
+        help=f"pictures of each prompt, with a seed each (default: {images}{into_a_file})",
     )
     command.add_argument(
         "--vary",
@@ -270,6 +265,18 @@ def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
         "--from", dest="source", type=Path, metavar="FILE", help="begin with a picture's settings"
     )
     command.add_argument("--force", action="store_true", help="replace a file named with -o")
+
+
+def _add_place_flags(command: argparse.ArgumentParser) -> None:
+    fields = {field.name: field for field in dataclasses.fields(ImageRequest)}
+    for name in ("dtype", "device"):
+        command.add_argument(
+            f"--{name}",
+            default="auto",
+            type=partial(read_setting, fields[name], str),
+            metavar=name.upper(),
+            help="as in generate",
+        )
 
 
 def _name_and_value(text: str) -> tuple[str, Any]:

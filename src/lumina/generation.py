@@ -1,6 +1,7 @@
 """From a job to files: the work behind `lumina generate` and all other tasks."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from lumina.pipelines.images import Evaluations, ImagePipeline
 
+_log = logging.getLogger(__name__)
+
 
 def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[Path]:
     """Make the pictures of a job one by one, so that each is the same as when made alone.
@@ -54,6 +57,7 @@ def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[P
         if cost not in told:
             tell(cost)
             told.add(cost)
+            _tell_unguided(request, pipeline.evaluations)
         if job.grid:
             made.append(pipeline.as_pictures(images))
             continue
@@ -138,6 +142,15 @@ def _describe_cost(job: Job, number: int, cost: "Evaluations") -> str:
     combinations = combine(job.axes)
     varied = combinations[number % len(combinations)]
     return "".join(f"{name} {value}, " for name, value in varied.items()) + f"evaluations: {cost}"
+
+
+def _tell_unguided(request: ImageRequest, cost: "Evaluations") -> None:
+    """Warn of an interval of guidance between two steps, which guides none."""
+    interval = getattr(request, "guidance_interval", None)
+    if interval is not None and request.guidance > 1 and not cost.pairs:
+        _log.warning(
+            "nothing was guided: no step begins within --guidance-interval %g,%g", *interval
+        )
 
 
 def _make(

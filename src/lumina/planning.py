@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lumina.catalog import Checkpoint, find
 from lumina.errors import LuminaError, UnknownNameError
@@ -27,7 +27,7 @@ from lumina.requests import (
     ImageRequest,
     MediaRequest,
 )
-from lumina.settings import check_names, names_of
+from lumina.settings import check_names, flags_of, names_of
 from lumina.tasks import TASKS, Call, Pictures, call_of
 from lumina.varying import Axis, combine, read_axis, refuse_twice
 
@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 
 SEEDS = 2**32
 """Random seeds are below this: short enough to type."""
+
+MOST_IMAGES = 1000
+"""Pictures of a prompt that can be asked for at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,7 @@ def plan(
         prompts: What to draw, in a picture each, instead of the prompt of `settings`.
         source: A picture whose settings hold where nothing else was chosen.
         images: Pictures of each prompt. None: as many as the task usually makes, and one where
-            there is a `source`, or settings vary.
+            there is a `source`, settings vary, or `output` is a file for one picture.
         vary: Settings with values to compare in one table, such as "guidance=2,4,8": rows by the
             first, columns by the second, and a table for each value of those that follow.
         output: A file whose ending says its format, or a folder. None is a new name here.
@@ -92,9 +95,12 @@ def plan(
         LuminaError: If anything asked for cannot be had. No weights are read before.
     """
     if images is None:
-        images = 1 if vary or source is not None else TASKS[task].images
-    if images < 1:
-        raise LuminaError(f"images is {images}, which is out of range", hint="allowed: 1 and above")
+        is_one = vary or source is not None or (_is_file(output) and not grid)
+        images = 1 if is_one else TASKS[task].images
+    if not 1 <= images <= MOST_IMAGES:
+        raise LuminaError(
+            f"images is {images}, which is out of range", hint=f"allowed: 1 to {MOST_IMAGES}"
+        )
     desk = _Desk(task, {} if source is None else _settings_for(task, source))
     axes = [read_axis(text, desk.kind_for(settings)) for text in vary]
     refuse_twice(axes, [*settings, *(["prompt"] if prompts else [])])
@@ -135,11 +141,11 @@ def settings_of(path: Path) -> dict[str, Any]:
     Raises:
         LuminaError: If the file holds none, those of several pictures, or unknown ones.
     """
-    return _read_settings(path)[1]
+    return _read_settings(path)[2]
 
 
-def _read_settings(path: Path) -> tuple[str, dict[str, Any]]:
-    """The task of a picture, and its settings."""
+def _read_settings(path: Path) -> tuple[str, type[ImageRequest], dict[str, Any]]:
+    """The task of a picture, the kind of its request, and its settings."""
     record = read_record(path)
     if not record.keys() & {"request", "requests"}:
         raise LuminaError(f"{path} holds no request", hint="give a picture that lumina made")
@@ -157,13 +163,18 @@ def _read_settings(path: Path) -> tuple[str, dict[str, Any]]:
     settings = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
     }
-    return task, check_names(kind, settings)
+    return task, kind, check_names(kind, settings)
 
 
 def _settings_for(task: str, source: Path) -> dict[str, Any]:
     """Settings of a picture, with a warning if another task made it."""
-    made_by, stored = _read_settings(source)
-    left_out = [name for name in stored if name not in names_of(TASKS[task].request)]
+    made_by, kind, stored = _read_settings(source)
+    left_out = [
+        field.name if field.metadata["is_word"] else flags_of(field)[0]
+        for field in dataclasses.fields(kind)
+        if stored.get(field.name, field.default) != field.default
+        and field.name not in names_of(TASKS[task].request)
+    ]
     if made_by != task and left_out:
         _log.warning(
             "%s was made by `lumina %s`: %s left out", source, made_by, ", ".join(left_out)
@@ -184,13 +195,17 @@ class _Desk:
         self.pictures = Pictures(_log.warning)
         self._checkpoints: dict[str, Checkpoint] = {}
 
+    def model(self, given: Mapping[str, Any]) -> str:
+        """How the model of chosen settings was named."""
+        return (self.stored | dict(given)).get("model", ImageRequest.model)
+
     def checkpoint(self, given: Mapping[str, Any]) -> Checkpoint:
         """The model of chosen settings.
 
         Raises:
             LuminaError: If it makes no pictures.
         """
-        model = (self.stored | dict(given)).get("model", ImageRequest.model)
+        model = self.model(given)
         if model not in self._checkpoints:
             self._checkpoints[model] = find(model)
             if self._checkpoints[model].is_recognizer:
@@ -213,7 +228,7 @@ class _Desk:
         if self.task != "generate":
             makes = "draws classes" if kind is None else f"is one of {checkpoint.modality}"
             raise LuminaError(
-                f"{checkpoint.folder} {makes}, and `lumina {self.task}` needs a model of pictures"
+                f"{self.model(given)} {makes}, and `lumina {self.task}` needs a model of pictures"
                 " from prompts",
                 hint="name another with --model",
             )
@@ -235,14 +250,15 @@ class _Desk:
         Raises:
             LuminaError: If settings do not fit together, or not to the model.
         """
-        kind, checkpoint = self.kind_for(given), self.checkpoint(given)
+        kind, checkpoint, model = self.kind_for(given), self.checkpoint(given), self.model(given)
         names = names_of(kind)
         # A picture may have been made by a model of the other kind, or by another task.
         stored = {name: self.stored[name] for name in self.stored if name in names}
-        check_wish(stored | given, given, checkpoint)
-        refuse_others(given, names, checkpoint)
+        check_wish(stored | given, given, checkpoint, model=model)
+        refuse_others(given, names, checkpoint, model=model)
         chosen = _without_rivals(stored, given)
         chosen = _without_rivals(self._remembered(chosen), chosen)
+        self._refuse_silent_picture(chosen)
         request = kind(**_defaults(kind, checkpoint, chosen) | chosen)
         refuse_misfits(request, given, checkpoint)
         if request.size is None and not request.fits_any_size:
@@ -256,10 +272,21 @@ class _Desk:
         if remember is None or not path:
             return {}
         try:
-            made_by, told = _read_settings(Path(path))
+            made_by, _, told = _read_settings(Path(path))
         except LuminaError:  # other pictures say nothing; what is none is refused elsewhere
             return {}
         return remember(told, chosen) if made_by == "generate" and "prompt" in told else {}
+
+    def _refuse_silent_picture(self, chosen: Mapping[str, Any]) -> None:
+        """Refuse a picture that does not say what it shows, where nobody else does."""
+        path = chosen.get("image")
+        if TASKS[self.task].remember is None or not path or "prompt" in chosen:
+            return
+        self.pictures.read(path, None)  # refuses what is no picture
+        raise LuminaError(
+            f"the prompt is empty, and {path} does not say what it was made from",
+            hint=f'say what it shows: lumina {self.task} {path} "a red apple"',
+        )
 
 
 _RIVALS = {
@@ -291,7 +318,7 @@ def _defaults(
         defaults.pop("size", None)
     times = chosen.get("times")
     if isinstance(times, tuple):
-        defaults["steps"] = len(times) - 1
+        defaults["steps"] = max(1, len(times) - 1)  # fewer times are refused by their own name
     return defaults
 
 
@@ -323,6 +350,11 @@ def stem_of(request: ImageRequest) -> str:
     return f"{slug(request.title)}-{request.seed}"
 
 
+def _is_file(output: Path | None) -> TypeGuard[Path]:
+    """Whether one file is named to write to, and not a folder."""
+    return output is not None and bool(output.suffix) and not output.is_dir()
+
+
 def _choose_output(
     output: Path | None, first: ImageRequest, *, single: bool, grid: bool, force: bool
 ) -> Path:
@@ -331,7 +363,7 @@ def _choose_output(
     name = f"{stem_of(first)}{'-grid' if grid else ''}{endings[0]}"
     if output is None:
         output = free_path(Path(name) if single else Path(name).with_suffix(""))
-    if output.suffix and not output.is_dir():
+    if _is_file(output):
         if output.suffix.lower() not in endings:
             raise LuminaError(
                 f"{output} does not end in {' or '.join(endings)}",
@@ -345,6 +377,7 @@ def _choose_output(
             )
         for file in () if force else (output, *first.beside(output)):
             refuse_existing(file)
+        make_folder(output.parent)
         refuse_unwritable(output)
         return output
     refuse_missing_writer(Path(name))

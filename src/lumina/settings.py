@@ -26,6 +26,7 @@ def setting(
     unit: str | None = None,
     choices: Sequence[str] | None = None,
     metavar: str | None = None,
+    aliases: Mapping[str, str] | None = None,
     check: Callable[[Any], object] | None = None,
     flags: Sequence[str] = (),
     is_word: bool = False,
@@ -43,6 +44,7 @@ def setting(
         unit: What it is counted in.
         choices: All allowed values.
         metavar: How its value is written in the help, such as `WxH`.
+        aliases: Values that may be written in another way, by that way.
         check: Raises a `LuminaError` if it gets a value that cannot be meant, other than None.
         flags: Names on the command line, if not that of the field.
         is_word: Whether it is given without a flag, in the order of the fields.
@@ -58,6 +60,7 @@ def setting(
         "unit": unit,
         "choices": choices,
         "metavar": metavar,
+        "aliases": aliases or {},
         "check": check,
         "flags": flags,
         "is_word": is_word,
@@ -92,7 +95,7 @@ def read_setting(field: dataclasses.Field, kind: Any, text: str) -> Any:
     kind = without_none(kind)
     try:
         if not is_list(kind):
-            return _READERS[kind](text)
+            return _READERS[kind](field.metadata["aliases"].get(text, text))
         if kind == TEXTS:
             return (text,)
         return tuple(get_args(kind)[0](part) for part in text.split(","))
@@ -131,6 +134,11 @@ def check_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 def names_of(kind: type[Any]) -> list[str]:
     """Names of all fields of a dataclass."""
     return [field.name for field in dataclasses.fields(kind)]
+
+
+def flags_of(field: dataclasses.Field) -> Sequence[str]:
+    """Names of a field on the command line, where it is not given as a word."""
+    return field.metadata["flags"] or [f"--{field.name.replace('_', '-')}"]
 
 
 def is_list(kind: Any) -> bool:

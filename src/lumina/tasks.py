@@ -43,6 +43,9 @@ from lumina.settings import names_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+BORDER = 16
+"""Width of the soft borders of regions, in pixels, as in `lumina.pipelines.compose`."""
+
 Sides = tuple[int, int]
 """Width and height, in pixels."""
 
@@ -145,7 +148,7 @@ class Pictures:
         return picture.resize(read_size(size), _lanczos())
 
     def _fit_mask(self, path: str, size: Sides, original: Sides) -> "Image":
-        gray = _open(path).convert("L")
+        gray = self._read_gray(path)
         if gray.size not in (size, original):
             raise LuminaError(
                 f"the mask {path} is {gray.width}x{gray.height} pixels, and the picture"
@@ -160,7 +163,16 @@ class Pictures:
                 f"nothing of the mask {path} is white",
                 hint="paint white what is meant, and the rest black",
             )
+        if mask.getextrema() == (255, 255):
+            self._tell(f"all of the mask {path} is white")
         return mask
+
+    def _read_gray(self, path: str) -> "Image":
+        """A mask in grays. What is transparent is black."""
+        picture = _open(path, behind="black")
+        if picture.tobytes() != _open(path).tobytes():
+            self._tell(f"{path} is transparent in places, which count as black")
+        return picture.convert("L")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,11 +305,14 @@ def _interpolate(request: Interpolate, pictures: Pictures) -> Call:
 
 
 def _compose(request: Compose, pictures: Pictures) -> Call:
-    from lumina.pipelines.regions import Region, grid_regions
+    from lumina.pipelines.regions import Region, cover_all, grid_regions
+    from lumina.types import Size
 
     size = read_size(str(request.size))
     places = [read_region(region) for region in request.regions]
     masks = [_cover(place, size, pictures) for place in places]
+    for place, mask in zip(places, masks, strict=True):
+        _refuse_thin(place, mask, BORDER if request.border is None else request.border)
     if not request.order:
         refuse_overlap([place.prompt for place in places], masks)
     regions = [
@@ -308,6 +323,7 @@ def _compose(request: Compose, pictures: Pictures) -> Call:
         columns, rows = read_cells(request.cells)
         # What is named by its place lies over the grid.
         regions = grid_regions(rows, columns, request.prompts, size) + regions
+    cover_all(regions, Size(*size))  # refuses what is hidden, before anything is loaded
     arguments = {"regions": regions, "prompt": request.prompt} | _size(request)
     chosen = _given(
         border=request.border,
@@ -397,10 +413,10 @@ def _seeded(seed: int | None) -> Any:
     return torch.Generator().manual_seed(seed or 0)
 
 
-def _open(path: str) -> "Image":
+def _open(path: str, behind: str = "white") -> "Image":
     from lumina.media import open_picture
 
-    return open_picture(Path(path))
+    return open_picture(Path(path), behind=behind)
 
 
 def _lanczos() -> Any:
@@ -414,3 +430,15 @@ def _cover(place: Place, size: Sides, pictures: Pictures) -> "Image":
     if place.box is None:
         return pictures.read_mask(str(place.mask), size=size, original=size).convert("1")
     return draw_box(place.box, size)
+
+
+def _refuse_thin(place: Place, cover: "Image", border: int) -> None:
+    """Refuse a region of which soft borders leave nothing."""
+    left, top, right, bottom = cover.getbbox() or (0, 0, 0, 0)
+    width, height = right - left, bottom - top
+    if min(width, height) < border:
+        raise LuminaError(
+            f"the region of {place.prompt!r} has {width}x{height} pixels, which is narrower than"
+            f" its soft border of {border}",
+            hint=f"make it larger, or use --border {min(width, height) // 2}",
+        )

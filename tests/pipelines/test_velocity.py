@@ -30,6 +30,18 @@ def test_outside_of_its_interval_guidance_takes_no_second_pass(ours, draw, calls
     assert ours.evaluations == Evaluations(pairs=5, singles=5)
 
 
+@pytest.mark.parametrize(
+    ("cost", "told"),
+    [
+        (Evaluations(pairs=1), "1 pair, 2 passes"),
+        (Evaluations(singles=1), "1 pass through"),
+        (Evaluations(pairs=2, singles=1), "2 pairs and 1 alone, 5 passes"),
+    ],
+)
+def test_one_evaluation_is_told_as_one(cost, told):
+    assert str(cost).startswith(told)
+
+
 def test_an_interval_that_is_all_of_time_changes_nothing(ours, draw, assert_same):
     same = draw(ours, guidance_interval=(0.0, 1.0), guidance_rescale=0.0)
     assert torch.equal(same, draw(ours))

@@ -59,8 +59,8 @@ Weights = Mapping[str, Weight]
 _REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 """How PyTorch names what a pickle asks for and may not have."""
 
-_ZIP = b"PK"
-"""How files of PyTorch begin."""
+_ZIP, _PICKLE = b"PK", b"\x80"
+"""How files of PyTorch begin: new ones, and old ones."""
 
 
 def open_file(file: Path) -> dict[str, Weight]:
@@ -121,8 +121,13 @@ def _refusal(file: Path, reason: str) -> LuminaError:
             hint="convert it to safetensors where you trust it",
         )
     with file.open("rb") as stream:
-        is_cut_off = stream.read(2) == _ZIP and not zipfile.is_zipfile(file)
-    if is_cut_off:
+        start = stream.read(2)
+    if not start.startswith((_ZIP, _PICKLE)):
+        return LuminaError(
+            f"{file} is no file of weights, or is damaged; nothing of it was run",
+            hint="give one of safetensors, GGUF or PyTorch, or copy it again",
+        )
+    if start == _ZIP and not zipfile.is_zipfile(file):
         return LuminaError(f"{file} is cut off; nothing of it was run", hint=AGAIN)
     return LuminaError(
         f"{file} holds more than tensors, or is damaged; nothing of it was run",

@@ -20,7 +20,7 @@ from lumina.media.pictures import (
     make_table,
     open_picture,
     put_side_by_side,
-    see_on_white,
+    see_on,
     stack,
     write_png,
 )
@@ -36,7 +36,7 @@ __all__ = [
     "refuse_existing",
     "refuse_missing_writer",
     "refuse_unwritable",
-    "see_on_white",
+    "see_on",
     "slug",
     "stack",
     "write_png",

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,33 +58,40 @@ def read_png_record(path: Path) -> dict[str, Any]:
         raise LuminaError(f"what {path} says is damaged", hint=_FROM_LUMINA) from error
 
 
-def open_picture(path: Path, *, most_pixels: int | None = None) -> Image.Image:
-    """A picture of any format, upright, in red, green and blue; what is transparent turns white.
+MOST_PIXELS = 89_478_485
+"""Of a picture that is read: from here on Pillow warns of it."""
+
+
+def open_picture(
+    path: Path, *, most_pixels: int = MOST_PIXELS, behind: str = "white"
+) -> Image.Image:
+    """A picture of any format, upright, in red, green and blue.
 
     Args:
         path: The file.
-        most_pixels: How many it may have. None: as many as Pillow reads.
+        most_pixels: How many it may have.
+        behind: The color that is seen where it is transparent.
 
     Raises:
         LuminaError: If there is no such file, it is no picture, or it is too large.
     """
     with _opened(path, hint=_ANY_PICTURE) as image:
-        if most_pixels is not None and image.width * image.height > most_pixels:
+        if image.width * image.height > most_pixels:
             raise LuminaError(
                 f"{path} has {image.width}x{image.height} pixels, which is too large",
-                hint=f"allowed: {most_pixels:,} pixels; make it smaller, or cut out a part",
+                hint=f"allowed: {most_pixels:,} pixels; {_SMALLER}",
             )
-        return see_on_white(image)
+        return see_on(image, behind)
 
 
-def see_on_white(image: Image.Image) -> Image.Image:
-    """A picture upright, in red, green and blue; what is transparent turns white."""
+def see_on(image: Image.Image, color: str = "white") -> Image.Image:
+    """A picture upright, in red, green and blue; what is transparent turns into the color."""
     upright = ImageOps.exif_transpose(image)
     if not upright.has_transparency_data:
         return upright.convert("RGB")
     seen = upright.convert("RGBA")
-    white = Image.new("RGBA", seen.size, "white")
-    return Image.alpha_composite(white, seen).convert("RGB")
+    ground = Image.new("RGBA", seen.size, color)
+    return Image.alpha_composite(ground, seen).convert("RGB")
 
 
 def make_grid(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
@@ -171,6 +179,7 @@ def put_side_by_side(images: Sequence[Image.Image]) -> Image.Image:
 
 _FROM_LUMINA = "give a picture that `lumina generate` wrote"
 _ANY_PICTURE = "give a picture such as a PNG or JPEG file"
+_SMALLER = "make it smaller, or cut out a part"
 _GAP = 4
 _SPACE = 12
 _MARGIN = 2
@@ -180,14 +189,22 @@ _LABEL_LINES = 3
 @contextmanager
 def _opened(path: Path, *, hint: str) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
             yield image
     except Image.DecompressionBombError as error:
-        raise LuminaError(f"{path} is too large: {error}", hint=hint) from error
+        raise LuminaError(f"{path} has too many pixels", hint=_SMALLER) from error
     except (UnidentifiedImageError, SyntaxError) as error:  # the latter of a damaged PNG
         raise LuminaError(f"{path} is not a picture", hint=hint) from error
     except OSError as error:
         raise LuminaError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
+
+
+def _open(path: Path) -> Image.Image:
+    """A picture of which the header alone is read."""
+    with warnings.catch_warnings():
+        # What is too large for a task is refused by name; records are read of any size.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path)
 
 
 def _columns(count: int) -> int:

@@ -42,9 +42,9 @@ class Evaluations(NamedTuple):
 
     def __str__(self) -> str:
         """Pairs, those alone, and passes in all."""
-        parts = [f"{self.pairs} pairs"] if self.pairs else []
+        parts = [_count(self.pairs, "pair", "pairs")] if self.pairs else []
         parts += [f"{self.singles} alone"] if self.pairs and self.singles else []
-        passes = f"{self.passes} passes through the network for each picture"
+        passes = _count(self.passes, "pass", "passes") + " through the network for each picture"
         return ", ".join([" and ".join(parts), passes] if parts else [passes])
 
 
@@ -339,3 +339,7 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
         with as_precise(self.vae):
             latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
             return self.vae.decode(latents, return_dict=False)[0]
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

@@ -16,7 +16,7 @@ from lumina.backbones.recognizer import NextDiTClassifier, Recognition
 from lumina.catalog import find, load
 from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.errors import LuminaError
-from lumina.media import open_picture, see_on_white
+from lumina.media import open_picture, see_on
 from lumina.modalities.labels import Guess, rank, to_tensor
 
 MOST_PIXELS = 512 * 512
@@ -177,7 +177,7 @@ def read_picture(picture: Picture) -> Image.Image:
             f"a picture of {picture.width}x{picture.height} pixels is too large",
             hint=f"allowed: {MOST_PIXELS:,} pixels; make it smaller, or cut out a part",
         )
-    return see_on_white(picture)
+    return see_on(picture)
 
 
 def _parts(tensors: Sequence[Tensor], pixels: int) -> Iterator[list[Tensor]]:

@@ -85,7 +85,7 @@ def check_view(view: View, size: Size, *, scale: int, on_pixels: bool) -> None:
     if view.needs_pixels and not on_pixels:
         raise LuminaError(
             f"{view.name} is a view of pixels: latents turned negative show another picture",
-            hint='use through="pixels"',
+            hint='have the views come together through "pixels", as they usually do',
         )
     unit = view.multiple * scale
     if size.width % unit or size.height % unit:

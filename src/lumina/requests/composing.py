@@ -66,6 +66,18 @@ def _check_regions(regions: Sequence[str]) -> None:
         read_region(region)
 
 
+def _check_color(name: str) -> None:
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(name)
+    except ValueError:
+        raise LuminaError(
+            f"the background {name!r} is no color",
+            hint='give a name such as "white", or "#ffcc00"; a picture cannot be one here',
+        ) from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compose(TextRequest):
     """Make a picture of several regions, each with a prompt of its own."""
@@ -100,6 +112,7 @@ class Compose(TextRequest):
         None,
         "color outside of all regions (default: what the whole shows, else white)",
         metavar="COLOR",
+        check=_check_color,
     )
     windows_until: float | None = setting(
         None,

@@ -63,6 +63,11 @@ def _refuse_no_way(request: "Interpolate") -> None:
             "there is one prompt and one seed, and nothing between them",
             hint="give another prompt, or --to-seed",
         )
+    if len(set(request.prompts)) == 1 and request.to_seed in (None, request.seed):
+        raise LuminaError(
+            f"both ends are {request.prompts[0]!r} from one seed, and nothing is between them",
+            hint="give another prompt, or another --to-seed",
+        )
     if seeds == 2 and stops > 2:
         raise LuminaError(
             f"there are {stops} prompts on the way between two seeds",
@@ -84,9 +89,12 @@ class Interpolate(TextRequest):
 
     @property
     def labels(self) -> list[str]:
-        """The first and the last prompt, and numbers between them."""
+        """The first and the last prompt, with seeds if they differ, and numbers between them."""
         inner = [f"{number}" for number in range(2, self.frames)]
-        return [self.prompts[0], *inner, self.prompts[-1]]
+        first, last = self.prompts[0], self.prompts[-1]
+        if self.to_seed is not None:
+            first, last = f"{first}, seed {self.seed}", f"{last}, seed {self.to_seed}"
+        return [first, *inner, last]
 
     @property
     def title(self) -> str:

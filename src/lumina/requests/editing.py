@@ -6,7 +6,7 @@ from typing import ClassVar
 from lumina.errors import LuminaError
 from lumina.requests.fields import (
     STRENGTH,
-    check_prompt,
+    check_prompt_of,
     file_setting,
     hold_setting,
     picture_size_setting,
@@ -42,7 +42,7 @@ class EditImage(TextRequest):
         "what the picture shows now; it is followed back to noise, which keeps more of it",
         metavar="PROMPT",
         separator="|",
-        check=check_prompt,
+        check=check_prompt_of("--was"),
     )
     size: str | None = picture_size_setting()
 

@@ -1,6 +1,6 @@
 """Fields and rules that the requests of several tasks have."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lumina.errors import LuminaError
@@ -16,6 +16,18 @@ def check_prompt(text: str) -> None:
     """Refuse a prompt that says nothing."""
     if not text.strip():
         raise LuminaError("the prompt is empty", hint='say what to draw: "a red apple"')
+
+
+def check_prompt_of(flag: str) -> Callable[[str], None]:
+    """What refuses a prompt of a flag that says nothing."""
+
+    def check(text: str) -> None:
+        if not text.strip():
+            raise LuminaError(
+                f"{flag}: the prompt is empty", hint=f"say something, or leave {flag} out"
+            )
+
+    return check
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lumina.errors import LuminaError
-from lumina.requests.fields import check_file, check_prompt, prompt_setting
+from lumina.requests.fields import check_file, check_prompt_of, prompt_setting
 from lumina.requests.sampling import ImageRequest, Rule
 from lumina.requests.sizes import check_size, read_size
 from lumina.settings import setting
@@ -107,7 +107,10 @@ class TextToVideo(MediaRequest):
         check=_check_files,
     )
     to_prompt: str | None = setting(
-        None, "what the clip turns into, without a cut", metavar="PROMPT", check=check_prompt
+        None,
+        "what the clip turns into, without a cut",
+        metavar="PROMPT",
+        check=check_prompt_of("--to-prompt"),
     )
 
     @staticmethod

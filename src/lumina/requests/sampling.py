@@ -13,6 +13,9 @@ from lumina.settings import check_settings, setting
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
+_SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What they are often called."""
+
 MULTISTEP = ("ab2", "dpm++", "unipc")
 """Solvers that learn from the step before, and are Euler's without one."""
 
@@ -70,7 +73,24 @@ def check_increasing(times: Sequence[float]) -> None:
             f"the times are {list(times)}", hint="give two or more in [0, 1], such as 0, 0.3, 1"
         )
     if any(end <= start for start, end in zip(times, times[1:], strict=False)):
-        raise LuminaError(f"the times {list(times)} do not increase", hint="sort them")
+        is_sorted = list(times) == sorted(times)
+        raise LuminaError(
+            f"the times {list(times)} do not increase",
+            hint="give each of them once" if is_sorted else "sort them",
+        )
+
+
+def _check_interval(times: Sequence[float]) -> None:
+    start, end = times
+    if end <= start:
+        raise LuminaError(
+            f"the times of --guidance-interval do not increase: {start:g},{end:g}",
+            hint="give the earlier first: 0.1,0.8",
+        )
+    if start < 0 or end > 1:
+        raise LuminaError(
+            f"--guidance-interval is {start:g},{end:g}", hint="give two times in [0, 1]: 0.1,0.8"
+        )
 
 
 def _check_ends(times: Sequence[float]) -> None:
@@ -104,9 +124,11 @@ def check_steps(solver: str | None, steps: int) -> None:
     """
     if steps != 1 or solver not in MULTISTEP + STOCHASTIC:
         return
-    does = "learns from the step before" if solver in MULTISTEP else "adds no noise in its last"
+    does = "adds no noise in its last step, and there is no other"
+    if solver in MULTISTEP:
+        does = "learns from the step before, and there is only one step"
     raise LuminaError(
-        f"the solver {solver} {does}, and there is only one step",
+        f"the solver {solver} {does}",
         hint="take 2 steps or more (of which a strength leaves out some), or the solver euler,"
         " which takes the same one step",
     )
@@ -193,7 +215,10 @@ class ImageRequest:
         30, "steps from noise to picture; dopri5 chooses them itself", ge=1, le=1000
     )
     solver: str | None = setting(
-        None, "how to take a step (default: as the model's scheduler)", choices=SOLVERS
+        None,
+        "how to take a step; name one for few steps (default: as the model's scheduler, whose last"
+        " step hardly moves)",
+        choices=SOLVERS,
     )
     schedule: str | None = setting(None, "how to spread the steps", choices=SCHEDULES)
     shift: float | None = setting(
@@ -221,7 +246,9 @@ class ImageRequest:
     seed: int | None = setting(
         None, "start of the random numbers (default: random)", ge=0, le=2**53
     )
-    dtype: str = setting("auto", "type of the numbers to compute with", choices=DTYPES)
+    dtype: str = setting(
+        "auto", "type of the numbers to compute with", choices=DTYPES, aliases=_SHORT_DTYPES
+    )
     device: str = setting("auto", "where to compute: cpu, cuda, cuda:1, mps", metavar="DEVICE")
 
     def __post_init__(self) -> None:
@@ -307,7 +334,7 @@ class TextRequest(ImageRequest):
         "times between which to guide; outside of it a step takes half the time",
         metavar="FROM,TO",
         separator="|",
-        check=check_increasing,
+        check=_check_interval,
     )
     guidance_rescale: float | None = setting(
         None, "how far to bring guided colors back to those of the prompt alone", ge=0, le=1

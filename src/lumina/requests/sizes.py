@@ -51,8 +51,9 @@ def check_size(text: str) -> None:
     size = read_size(text)
     nearest = nearest_size(*size)
     if size != nearest:
+        problem = f"is not a multiple of {SIZE_MULTIPLE} pixels on both sides"
         raise LuminaError(
-            f"size {text} is not a multiple of {SIZE_MULTIPLE} pixels on both sides",
+            f"size {text} {problem if all(size) else 'has no pixels'}",
             hint=f"the nearest that works is {nearest[0]}x{nearest[1]}",
         )
 
