@@ -146,6 +146,7 @@ def gap_closed(rows: list[dict[str, Any]], few: Way) -> dict[str, Any]:
         return (student[name][figure] - begin[name][figure]) / gap if gap else None
 
     shares = {
+        "names right": share("names", "right"),
         "pairs right": share("pairs", "right"),
         "error of names": share("names", "error"),
         "error of pairs": share("pairs", "error"),
@@ -202,11 +203,13 @@ def write_table(result: dict[str, Any]) -> str:
         f"Share of the gap to {FULL.steps} guided steps of the teacher that {STUDENT.steps} steps"
         " of the student close:",
         "",
-        "| against the teacher with | passes | pairs right | error of names | error of pairs |",
-        "| --- | --: | --: | --: | --: |",
+        "| against the teacher with | passes | names, top-1 | pairs right | error of names"
+        " | error of pairs |",
+        "| --- | --: | --: | --: | --: | --: |",
     ]
     for gap in result["gaps"]:
-        shares = [gap[name] for name in ("pairs right", "error of names", "error of pairs")]
+        what = ("names right", "pairs right", "error of names", "error of pairs")
+        shares = [gap[name] for name in what]
         told = ["-" if share is None else f"{share:.2f}" for share in shares]
         with_what = f"{gap['steps']} steps, guidance {gap['guidance']:g}"
         lines.append(f"| {' | '.join([with_what, str(gap['evaluations']), *told])} |")
