@@ -21,7 +21,7 @@ demo: setup
 		-o demo/grid.png
 
 test: setup
-	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto $(ARGS)
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS)
 	JAXTYPING_DISABLE=1 $(BIN)/pytest -m "compile and not gpu" $(ARGS)
 
 check: setup

@@ -10,8 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 PASSES = 3
 """A step costs as much as three forward passes: the backward pass counts for two."""
 
-_SIDE = 1024
+_LEAST_SIDE, _SIDE = 256, 1024
 _ROUNDS = 10
+_PATIENCE = 0.2  # seconds that a product may take
 
 
 class Meter:
@@ -33,10 +34,16 @@ class Meter:
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second that products of large matrices reach here."""
-    a = torch.randn(_SIDE, _SIDE, device=device, dtype=dtype)
+    side = _LEAST_SIDE
+    a = torch.randn(side, side, device=device, dtype=dtype)
     _product(a)  # warms up
+    # Where numbers of a type are multiplied one by one, the largest would take a minute.
+    while side < _SIDE and 8 * _timed(a) < _PATIENCE:
+        side *= 2
+        a = torch.randn(side, side, device=device, dtype=dtype)
+        _product(a)
     seconds = min(_timed(a) for _ in range(_ROUNDS))
-    return 2 * _SIDE**3 / seconds
+    return 2 * side**3 / seconds
 
 
 def _timed(a: torch.Tensor) -> float:

@@ -121,6 +121,6 @@ def test_a_record_ends_with_its_line_alone(root):
     caption = "one\u2028and \x85more"
     record = json.dumps({"image": "pictures/0.png", "caption": caption}, ensure_ascii=False)
     (root / "list.jsonl").write_bytes(f"{record}\r\n{record}\r\n".encode())
-    examples, report = find(JsonlSource(path=str(root / "list.jsonl")))
+    examples, report = find(JsonlSource(path=str(root / "list.jsonl"), clean=False))
     assert [one.captions.every() for one in examples] == [(caption,)] * 2
     assert report.used == report.found == 2

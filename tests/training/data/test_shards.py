@@ -93,7 +93,8 @@ def test_missing_and_compressed_shards_are_refused(shards):
 def test_a_caption_ends_with_its_line_alone(tmp_path, picture):
     texts = "an\u2028ant\x0cand more\r\na bee\r\n".encode()
     write_shard(tmp_path / "a.tar", {"1.png": picture(1), "1.txt": texts})
-    ((example,), _) = find(tmp_path / "a.tar")
+    source = WebdatasetSource(path=str(tmp_path / "a.tar"), clean=False)
+    (((example,), _),) = find_examples([source])
     assert example.captions.every() == ("an\u2028ant\x0cand more", "a bee")
 
 
