@@ -20,9 +20,13 @@ demo: setup
 	time -p $(BIN)/lumina generate --prompts docs/demo-prompts.txt --seed 0 --grid --force \
 		-o demo/grid.png
 
+# Compiling tests run beside the others, which often wait for processes that they started.
 test: setup
-	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS)
-	JAXTYPING_DISABLE=1 $(BIN)/pytest -m "compile and not gpu" $(ARGS)
+	@JAXTYPING_DISABLE=1 $(BIN)/pytest -m "compile and not gpu" $(ARGS) > .venv/compile.log 2>&1 & \
+	compiling=$$!; status=0; \
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS) \
+		|| status=$$?; \
+	wait $$compiling || status=$$?; cat .venv/compile.log; exit $$status
 
 check: setup
 	$(BIN)/ruff format --check
