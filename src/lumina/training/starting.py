@@ -76,7 +76,7 @@ def base_side(recipe: FlowRecipe) -> int:
     last = [crops_of(source, recipe.crops) for source in sources if source.until == end]
     sizes = [(prod(size), size, crops.multiple) for crops in last for size in crops.list_sizes()]
     side = recipe.crops.get("side")
-    if any(size == (side, side) for _, size, _ in sizes):
+    if side is not None and any(size == (side, side) for _, size, _ in sizes):
         return side
     area, _, multiple = max(sizes)
     return isqrt(area) // multiple * multiple
