@@ -103,8 +103,6 @@ class FewStepsObjective:
         """Mean squared error of the velocity that leads straight to the teacher's picture."""
         times = batch.taken / batch.steps
         points = self._arrive(batch)
-        # Else weights that were cast there, where gradients are off, are taken from the cache here.
-        torch.clear_autocast_cache()
         target = (batch.data - points) / (1 - times).view(-1, 1, 1, 1)
         found = self._velocity(batch.features, batch.mask, points, times)
         return (found.float() - target).square().mean(), {"samples": len(batch.data)}

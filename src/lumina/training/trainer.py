@@ -51,7 +51,10 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @runtime_checkable
 class Objective(Protocol):
-    """What is trained, on which data, and against which loss."""
+    """What is trained, on which data, and against which loss.
+
+    One that can tell its data from any others has a text `data_digest`.
+    """
 
     module: Any
     """What holds the weights: an `nn.Module`."""
@@ -222,9 +225,8 @@ class Run:
             self.scaler.unscale_(optimizer)
         if self.scaler.is_enabled() and self._overflowed():
             return self._leave_out(loss, factor, figures)
-        norm = whole(
-            nn.utils.clip_grad_norm_(list(self.weights.values()), recipe.clip or inf)
-        ).item()
+        weights = list(self.weights.values())
+        norm = whole(nn.utils.clip_grad_norm_(weights, recipe.clip or inf)).item()
         self.guard.check(loss, norm, step, last=self.checkpoints.latest)
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)

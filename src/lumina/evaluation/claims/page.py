@@ -11,10 +11,10 @@ INTRODUCTION = """\
 # Claims of the papers, measured
 
 Thresholds were written down before the first run of each claim, and no bound was changed since;
-they are part of `lumina.evaluation.claims`. Where a metric or a number of samples was changed once
-something had been seen, its section says so. The verdict follows from the thresholds, whichever way
-it falls, and says no more than they do: read the sentences after it too. Models are small, and
-seconds were taken on a machine that other work was using.
+they are part of `lumina.evaluation.claims`. Where a bound was set, or a metric or a number of
+samples was changed, once something had been seen, its section says so. The verdict follows from the
+thresholds, whichever way it falls, and says no more than they do: read the sentences after it too.
+Models are small, and seconds were taken on a machine that other work was using.
 
     lumina reproduce                     # all of them; a stopped run goes on where it was
     lumina reproduce --claim NAME        # one
