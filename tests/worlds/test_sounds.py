@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,15 @@ def test_the_same_notes_sound_the_same_whatever_was_played_before():
     first = play(notes, 1.0)
     play([Note(0.0, 2.0, 30, 30)], 0.5)
     assert np.abs(play(notes, 1.0) - first).max() < DITHER
+
+
+def test_threads_that_play_at_once_do_not_mix_their_sounds():
+    programs = (0, 24, 40, 56, 65, 73, 19, 11)
+    tunes = [[Note(0.05 * i, 0.2, 50 + 2 * i, each)] for i, each in enumerate(programs)]
+    alone = [play(tune, 0.5) for tune in tunes]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda tune: play(tune, 0.5), tunes))
+    assert np.abs(np.array(together) - np.array(alone)).max() < DITHER
 
 
 def test_silence_comes_of_no_notes():

@@ -4,6 +4,7 @@ It is TimGM6mb by Tim Brechbill (GPL-2.0), played by fluidsynth; neither is part
 """
 
 import functools
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ class Note:
 def play(notes: Iterable[Note], seconds: float) -> Float[np.ndarray, " samples"]:
     """Waveform of notes in [-1, 1] at 16 kHz, the same for the same notes.
 
+    There is one player in a process: threads wait for each other.
+
     Args:
         notes: In any order. At most 15 instruments besides drums.
         seconds: Length of the waveform. What sounds longer is cut.
@@ -55,27 +58,8 @@ def play(notes: Iterable[Note], seconds: float) -> Float[np.ndarray, " samples"]
     Raises:
         LuminaError: If fluidsynth, its Python package or the soundfont is not installed.
     """
-    synth, font = _synth()
-    _silence(synth)
-    notes = list(notes)
-    channels = _assign_channels(synth, font, notes)
-    events = sorted(
-        [(note.start, 1, note) for note in notes]
-        + [(note.start + note.seconds, 0, note) for note in notes],
-        key=lambda event: event[:2],
-    )
-    pieces, done, total = [], 0, round(seconds * _PLAYED_RATE)
-    for time, is_start, note in events:
-        until = min(round(time * _PLAYED_RATE), total)
-        pieces.append(synth.get_samples(until - done))
-        done = until
-        if is_start:
-            synth.noteon(channels[note.program], note.pitch, note.velocity)
-        else:
-            synth.noteoff(channels[note.program], note.pitch)
-    pieces.append(synth.get_samples(total - done))
-    synth.get_samples(-total % _BLOCK)
-    stereo = np.concatenate(pieces).reshape(-1, 2).astype(np.float32) / 32768
+    with _PLAYING:
+        stereo = _play(list(notes), seconds)
     return downsample(stereo.mean(1), round(seconds * SAMPLE_RATE))
 
 
@@ -110,6 +94,30 @@ _LONGEST_FADE = 60  # of 67 ms each
 _GAIN = 1.0  # loud enough for 16 bits, and without clipping for a few keys at once
 _DRUM_CHANNEL = 9
 _DRUM_BANK = 128
+_PLAYING = threading.Lock()
+
+
+def _play(notes: list[Note], seconds: float) -> Float[np.ndarray, "played 2"]:
+    synth, font = _synth()
+    _silence(synth)
+    channels = _assign_channels(synth, font, notes)
+    events = sorted(
+        [(note.start, 1, note) for note in notes]
+        + [(note.start + note.seconds, 0, note) for note in notes],
+        key=lambda event: event[:2],
+    )
+    pieces, done, total = [], 0, round(seconds * _PLAYED_RATE)
+    for time, is_start, note in events:
+        until = min(round(time * _PLAYED_RATE), total)
+        pieces.append(synth.get_samples(until - done))
+        done = until
+        if is_start:
+            synth.noteon(channels[note.program], note.pitch, note.velocity)
+        else:
+            synth.noteoff(channels[note.program], note.pitch)
+    pieces.append(synth.get_samples(total - done))
+    synth.get_samples(-total % _BLOCK)
+    return np.concatenate(pieces).reshape(-1, 2).astype(np.float32) / 32768
 
 
 @functools.cache
