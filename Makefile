@@ -24,7 +24,7 @@ demo: setup
 test: setup
 	@JAXTYPING_DISABLE=1 $(BIN)/pytest -m "compile and not gpu" $(ARGS) > .venv/compile.log 2>&1 & \
 	compiling=$$!; status=0; \
-	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS) \
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadgroup $(ARGS) \
 		|| status=$$?; \
 	wait $$compiling || status=$$?; cat .venv/compile.log; exit $$status
 

@@ -1,4 +1,4 @@
-"""A run of a tiny Next-DiT, alone or by several processes: what tests of sharing launch."""
+"""Runs of a tiny Next-DiT, alone or by several processes: what tests of sharing launch."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.flow.path import flow_loss
 from lumina.settings import setting
 from lumina.training.recipes import TASKS, Recipe
+from lumina.training.sharding import processes
 from lumina.training.trainer import train
 
 
@@ -89,7 +90,10 @@ def make_recipe(**settings) -> NetworkRecipe:
 
 
 def main() -> None:
-    train(make_recipe(**json.loads(sys.argv[1])))
+    """Train by each of some settings, with the same processes."""
+    with processes(torch.device("cpu")):
+        for settings in json.loads(sys.argv[1]):
+            train(make_recipe(**settings))
 
 
 if __name__ == "__main__":

@@ -8,47 +8,74 @@ from lumina.errors import LuminaError
 from lumina.training.sharding import Share
 
 
+# What processes did is computed once, by one worker of the tests.
+pytestmark = pytest.mark.xdist_group("sharding")
+
+
 def assert_close(found, expected, *, tolerance):
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, atol=tolerance, rtol=tolerance)
 
 
+def assert_same(found, expected):
+    (weights, losses), (right, usual) = found, expected
+    assert losses == pytest.approx(usual, rel=1e-5)
+    assert_close(weights, right, tolerance=1e-5)
+
+
+RING = {"context_parallel": 2, "context_parallel_by": "ring"}
+ULYSSES = {"context_parallel": 2, "context_parallel_by": "ulysses"}
+SAVING = {"double": True, "save_minutes": 0.0, "keep_states": 20}
+
+
 @pytest.fixture(scope="module")
 def alone(run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
-    return {double: run(folder / str(double), 1, double=double) for double in (True, False)}
+    cases = {"double": {"double": True}, "single": {}}
+    return run(tmp_path_factory.mktemp("alone"), 1, cases)
 
 
-@pytest.mark.parametrize(
-    ("processes", "settings"),
-    [
-        (2, {}),
-        (4, {"replicas": 2}),
-        (2, {"context_parallel": 2, "context_parallel_by": "ring"}),
-        (4, {"context_parallel": 2, "context_parallel_by": "ulysses", "replicas": 2}),
-    ],
-    ids=["2", "4 in 2 replicas", "2 that share tokens", "2 x 2 that share tokens, in 2 replicas"],
-)
-def test_processes_end_with_the_weights_of_one(run, tmp_path, alone, processes, settings):
-    weights, losses = run(tmp_path, processes, double=True, **settings)
-    assert losses == pytest.approx(alone[True][1], rel=1e-5)
-    assert_close(weights, alone[True][0], tolerance=1e-5)
+@pytest.fixture(scope="module")
+def by_two(run, tmp_path_factory):
+    cases = {"sharded": {"double": True}, "ring": {"double": True} | RING, "single": {}}
+    return run(tmp_path_factory.mktemp("two"), 2, cases)
 
 
-def test_processes_have_the_losses_of_one(run, tmp_path, alone):
-    _, losses = run(tmp_path, 2)
-    assert losses == pytest.approx(alone[False][1], rel=1e-5)
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    """Folder of the runs of four processes."""
+    return tmp_path_factory.mktemp("four")
 
 
-def test_what_four_processes_saved_two_go_on_with(run, tmp_path, alone):
-    run(tmp_path, 4, double=True, steps=20, save_minutes=0.0, keep_states=20)
-    for state in sorted((tmp_path / "states").iterdir())[10:]:
+@pytest.fixture(scope="module")
+def by_four(run, four):
+    replicas = {"double": True, "replicas": 2}
+    cases = {"replicas": replicas, "ulysses": replicas | ULYSSES, "saved": SAVING}
+    return run(four, 4, cases)
+
+
+@pytest.mark.parametrize("name", ["sharded", "ring"])
+def test_two_processes_end_with_the_weights_of_one(by_two, alone, name):
+    assert_same(by_two[name], alone["double"])
+
+
+@pytest.mark.parametrize("name", ["replicas", "ulysses", "saved"])
+def test_four_processes_end_with_the_weights_of_one(by_four, alone, name):
+    assert_same(by_four[name], alone["double"])
+
+
+def test_processes_have_the_losses_of_one(by_two, alone):
+    assert by_two["single"][1] == pytest.approx(alone["single"][1], rel=1e-5)
+
+
+@pytest.mark.usefixtures("by_four")
+def test_what_four_processes_saved_two_go_on_with(run, four, alone):
+    for state in sorted((four / "saved" / "states").iterdir())[10:]:
         for file in state.iterdir():
             file.unlink()
         state.rmdir()
-    weights, losses = run(tmp_path, 2, double=True, save_minutes=0.0, keep_states=20)
+    weights, losses = run(four, 2, {"saved": SAVING})["saved"]
     assert len(losses) == 20
-    assert_close(weights, alone[True][0], tolerance=1e-5)
+    assert_close(weights, alone["double"][0], tolerance=1e-5)
 
 
 def test_a_network_without_tokens_cannot_share_them():
