@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.flow.path import flow_loss
-from lumina.nn.attention import plain_attend
+from lumina.nn.attention import float32_attend
 from lumina.training.metering import PASSES
 from lumina.training.recipes import Recipe
 from lumina.training.sharding import Share
@@ -191,8 +191,8 @@ class Flow:
                 batch["text"],
                 batch["mask"],
                 return_dict=False,
-                attend=plain_attend,
-                attend_text=plain_attend,
+                attend=float32_attend,
+                attend_text=float32_attend,
             )[0]
 
         errors = flow_loss(velocity, batch["noise"], batch["data"], batch["times"])

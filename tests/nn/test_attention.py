@@ -4,7 +4,14 @@ import pytest
 import torch
 from diffusers.models.attention_dispatch import attention_backend
 
-from lumina.nn.attention import Attention, fused_attend, plain_attend, proportional_scale
+from lumina.nn.attention import (
+    FEW_KEYS,
+    Attention,
+    float32_attend,
+    fused_attend,
+    plain_attend,
+    proportional_scale,
+)
 
 
 def plain_attention(query, key, value, *, mask=None, scale):
@@ -19,7 +26,7 @@ def plain_attention(query, key, value, *, mask=None, scale):
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 6])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("attend", [fused_attend, plain_attend])
+@pytest.mark.parametrize("attend", [fused_attend, plain_attend, float32_attend])
 def test_attention_equals_its_formula(attend, kv_heads, masked):
     torch.manual_seed(0)
     query = torch.randn(2, 7, 6, 8)
@@ -30,11 +37,14 @@ def test_attention_equals_its_formula(attend, kv_heads, masked):
     torch.testing.assert_close(attend(query, key, value, mask=mask, scale=0.3), expected)
 
 
-def test_plain_attention_works_in_float32_whatever_comes_in():
-    query, key, value = torch.randn(3, 2, 7, 4, 8, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("keys", [7, FEW_KEYS + 1])
+def test_attention_of_training_works_in_float32_whatever_comes_in(keys):
+    chance = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 7, 4, 8, generator=chance)
+    key, value = torch.randn(2, 2, keys, 4, 8, generator=chance)
     expected = fused_attend(query.bfloat16().float(), key.bfloat16().float(), value)
     with torch.autocast("cpu", torch.bfloat16):
-        values = plain_attend(query.bfloat16(), key.bfloat16(), value)
+        values = float32_attend(query.bfloat16(), key.bfloat16(), value)
     torch.testing.assert_close(values, expected)
 
 

@@ -17,7 +17,7 @@ from lumina.flow.path import flow_loss
 from lumina.flow.times import draw_logit_normal, draw_uniform, shift_times
 from lumina.media import make_grid
 from lumina.modalities import find_modality
-from lumina.nn.attention import plain_attend
+from lumina.nn.attention import float32_attend
 from lumina.pipelines.assembly import text_encoder_folder, tokenizer_folder, vae_folder
 from lumina.training.conditions import Conditions, read_entry
 from lumina.training.data.dataset import Encoded, Stages, Survey, encode, survey
@@ -31,6 +31,7 @@ from lumina.training.recipes import FlowRecipe
 from lumina.training.reporting import say
 from lumina.training.sharding import ALONE, Share, in_turn, own_share
 from lumina.training.starting import make_network
+from lumina.types import Attend
 from lumina.worlds.references import write_references
 from lumina.worlds.vocabulary import choose_things
 
@@ -41,8 +42,6 @@ UNSEEN = 64
 """Pictures that validation looks at, at most."""
 
 PREVIEWS = 16
-FEW_TOKENS = 256
-"""Up to so many, plain attention is faster on a CPU than the fused kernel."""
 
 
 class Samples(NamedTuple):
@@ -174,7 +173,7 @@ class FlowObjective:
         return flow_loss(velocity, batch.noise, batch.data, batch.times)
 
     def _velocity(self, batch: Samples, points: Any, times: Float[Tensor, " b"]) -> Any:
-        attend = self._attend(points)
+        attend = self._attend()
         module: Any = self.module
         return module(
             self.modality.enter(points, times, batch.hints),
@@ -186,13 +185,11 @@ class FlowObjective:
             **self.modality.positions(module, points),
         )[0]
 
-    def _attend(self, points: Any) -> Any:
-        """Plain attention for a few tokens on a CPU; else the kernel that is set."""
-        is_shared = self.recipe.context_parallel > 1
-        if is_shared or isinstance(points, list) or points.device.type != "cpu":
-            return None
-        tokens = points[0, 0].numel() // self.module.config["patch_size"] ** 2
-        return plain_attend if tokens <= FEW_TOKENS else None
+    def _attend(self) -> Attend | None:
+        """What is fast on a CPU; elsewhere, and where tokens are shared, the kernel that is set."""
+        device = next(self.module.parameters()).device
+        is_plain = device.type == "cpu" and self.recipe.context_parallel == 1
+        return float32_attend if is_plain else None
 
     def _draw_time(self, generator: torch.Generator) -> Float[Tensor, "1"]:
         recipe = self.recipe

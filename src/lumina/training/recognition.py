@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lumina.backbones.recognizer import NextDiTClassifier
 from lumina.media import make_grid
 from lumina.modalities.labels import rank, to_tensor
-from lumina.nn.attention import plain_attend
+from lumina.nn.attention import float32_attend
 from lumina.pipelines.recognition import LuminaRecognitionPipeline
 from lumina.training.recipes import RecognitionRecipe
 from lumina.training.sharding import ALONE, Share
@@ -121,7 +121,7 @@ class RecognitionObjective:
         together = [picture.to(device) for picture in pictures]
         are_alike = len({picture.shape for picture in pictures}) == 1
         return self.module(
-            torch.stack(together) if are_alike else together, attend=plain_attend
+            torch.stack(together) if are_alike else together, attend=float32_attend
         ).logits
 
     def _validate_at(self, scale: tuple[float, float]) -> float:

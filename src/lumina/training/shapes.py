@@ -20,7 +20,7 @@ from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import shift_times, uniform_times
 from lumina.media import make_grid
 from lumina.modalities.image import to_pixels
-from lumina.nn.attention import fused_attend
+from lumina.nn.attention import float32_attend
 from lumina.training.recipes import ShapesRecipe
 from lumina.training.sharding import ALONE, Share
 from lumina.worlds.shapes import CLASSES, COLORS, SHAPES, draw_shape, paint_shape
@@ -113,23 +113,6 @@ class ShapesObjective:
     def _velocity(
         self, labels: Int[Tensor, " b"], x: Float[Tensor, "b 3 rows cols"], times: Tensor
     ) -> Float[Tensor, "b 3 rows cols"]:
-        return self.module(
-            x, times, class_labels=labels, return_dict=False, attend=_attend_in_float32
-        )[0]
-
-
-def _attend_in_float32(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    mask: Tensor | None = None,
-    scale: float | None = None,
-) -> Tensor:
-    """Attend by the fused kernel, whose backward pass is slow in bfloat16 on a CPU.
-
-    At 1,024 tokens a step takes half the time that `plain_attend` needs.
-    """
-    with torch.autocast(query.device.type, enabled=False):
-        values = fused_attend(query.float(), key.float(), value.float(), mask=mask, scale=scale)
-    return values.to(value.dtype)
+        return self.module(x, times, class_labels=labels, return_dict=False, attend=float32_attend)[
+            0
+        ]
