@@ -5,8 +5,11 @@ import pytest
 
 from lumina.errors import LuminaError
 from lumina.worlds.sound_judge import SoundJudge
+from lumina.worlds.sound_names import NAMES, name_sound
 from lumina.worlds.soundfont import DRUMS, SAMPLE_RATE, Note, play
 from lumina.worlds.sounds import KINDS, Brief, draw_brief, render, write
+from lumina.worlds.sounds_world import Played, SoundWorld
+from lumina.worlds.vocabulary import LANGUAGES
 
 pytestmark = pytest.mark.usefixtures("soundfont")
 
@@ -66,6 +69,16 @@ def test_captions_tell_number_and_register():
     assert write(Brief("piano", 1, "low")) == "a piano plays a low note"
     assert write(Brief("gunshot", 2)) == "two gunshots"
     assert write(Brief("cowbell")) == "a cowbell"
+
+
+def test_other_languages_name_every_kind():
+    world = SoundWorld(foreign=True)
+    assert set(NAMES) == set(LANGUAGES) - {"en"}
+    for language in NAMES:
+        assert len({name_sound(kind, language) for kind in KINDS}) == len(KINDS)
+    captions = world.captions(Played(Brief("violin", 2), 0))
+    assert {"Geige", "バイオリン", "скрипка"} < set(captions)
+    assert not set(SoundWorld().captions(Played(Brief("violin", 2), 0))) & set(captions[-13:])
 
 
 def test_low_notes_are_lower_than_high_ones():

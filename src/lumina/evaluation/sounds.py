@@ -1,7 +1,8 @@
 """Exam of models of sounds: which instrument or effect is heard, and what guidance does.
 
 Each kind of sound is asked for as often as the others, and so are combinations of a kind with a
-number or a register that training leaves out. A judge that was made of other renderings says which
+number or a register that training leaves out; each kind is asked for by its name in other languages
+too. A judge that was made of other renderings says which
 kind a sound is nearest to. Without guidance: one sound of each kind is asked for again, with the
 same seed and guidance 1, so that what guidance adds is the difference to the line above.
 """
@@ -13,13 +14,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lumina.evaluation.exams import Outcome, Wish
+from lumina.evaluation.exams import Outcome, Wish, by_language
 from lumina.evaluation.lines import Line, share
 from lumina.worlds.sound_judge import Verdict, usual_judge
+from lumina.worlds.sound_names import NAMES, name_sound
 from lumina.worlds.sounds import KINDS, Brief, draw_brief, write
 from lumina.worlds.sounds_world import HOP, SAMPLE_RATE, Played, SoundWorld
 
 ENGLISH, HELD_OUT, GUIDANCE, KIND = "English", "held out", "guidance", "kinds"
+SPOKEN = "languages"
 
 EACH_KIND = {False: 3, True: 20}
 """Sounds of each kind, quick and full; and as many of held-out combinations as all together."""
@@ -36,14 +39,14 @@ class SoundExam:
     """
 
     called = "sounds"
-    world = SoundWorld()
-    languages = ("en",)
+    world = SoundWorld(foreign=True)
+    languages = ("en", *NAMES)
 
     def __init__(self, usual: Mapping[str, Any]):
         self.frames = round(usual["seconds"] * SAMPLE_RATE / HOP)
 
     def plan(self, *, full: bool, names: int | None, languages: Sequence[str]) -> list[Wish]:
-        """Sounds of all kinds in turn, then what is held out, then the first without guidance."""
+        """Sounds of all kinds in turn, what is held out, the first without guidance, languages."""
         kinds = list(KINDS)
         count = len(kinds) * EACH_KIND[full] if names is None else names
         rng = np.random.default_rng(SEED)
@@ -54,6 +57,11 @@ class SoundExam:
         plain = {"guidance_scale": 1.0}
         for wish in wishes[: min(count, len(kinds))]:
             wishes.append(wish._replace(section=GUIDANCE, arguments=plain))
+        for language in languages:
+            wishes += [
+                Wish(SPOKEN, name_sound(kind, language), Brief(kind), number, {}, language)
+                for number, kind in enumerate(kinds[: min(count, len(kinds))])
+            ]
         return wishes
 
     def example(self, wish: Wish) -> Float[np.ndarray, " samples"] | None:
@@ -76,6 +84,8 @@ class SoundExam:
             guided = [_is_right(outcome) for outcome in parts[ENGLISH][: len(plain)]]
             lines.append(share(GUIDANCE, "top-1, as asked", guided))
             lines.append(share(GUIDANCE, "top-1, without", [_is_right(one) for one in plain]))
+        if spoken := parts.get(SPOKEN):
+            lines += by_language(spoken, _is_right, "top-1")
         for kind in dict.fromkeys(outcome.wish.brief.kind for outcome in parts[ENGLISH]):
             same = [one for one in parts[ENGLISH] if one.wish.brief.kind == kind]
             lines.append(share(KIND, kind, [_is_right(outcome) for outcome in same]))

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from lumina.settings import setting
 from lumina.worlds import sounds
+from lumina.worlds.sound_names import NAMES, name_sound
 from lumina.worlds.soundfont import SAMPLE_RATE, find_soundfont, play
 
 VERSION = 1
@@ -16,6 +18,8 @@ HOP = 256
 """Samples of a frame, in which sizes are counted."""
 
 SAYINGS = 4
+ENGLISH = 3
+"""How many times as likely as one in another language each English caption is."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Played:
 @dataclass(frozen=True, kw_only=True)
 class SoundWorld:
     """Instruments that play some notes, and effects."""
+
+    foreign: bool = setting(False, "captions in fourteen languages, instead of English alone")
 
     modality = "sound"
     sizes = ((128,), (192,), (256,))
@@ -48,13 +54,16 @@ class SoundWorld:
         return waveform.astype(np.float32)
 
     def captions(self, brief: Played) -> tuple[str, ...]:
-        """Some of the ways of English to tell it."""
+        """Some of the ways of English to tell it, and its name in other languages if wanted."""
         rng = np.random.default_rng((brief.seed, VERSION))
         told = [
             sounds.write(brief.brief),
             *(sounds.write(brief.brief, rng) for _ in range(SAYINGS)),
         ]
-        return tuple(dict.fromkeys(told))
+        english = tuple(dict.fromkeys(told))
+        if not self.foreign:
+            return english
+        return (*english * ENGLISH, *(name_sound(brief.brief.kind, name) for name in NAMES))
 
     def digest(self) -> str:
         """The version, and the soundfont."""
