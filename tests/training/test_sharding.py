@@ -7,9 +7,6 @@ from lumina.backbones.parallel import share_tokens
 from lumina.errors import LuminaError
 from lumina.training.sharding import Share
 
-# What processes did is computed once, by one worker of the tests.
-pytestmark = pytest.mark.xdist_group("sharding")
-
 
 def assert_close(found, expected, *, tolerance):
     for name, weight in expected.items():
