@@ -1,3 +1,7 @@
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -41,3 +45,22 @@ def test_a_report_names_versions_and_what_would_be_chosen():
 
 def test_memory_is_in_bytes():
     assert total_memory(CPU) > 1e9
+
+
+def test_freed_memory_is_kept_where_the_library_can():
+    found = subprocess.run([sys.executable, "-c", KEEPING], capture_output=True, check=True)
+    is_kept, returned = found.stdout.split()
+    assert (is_kept == b"True") == (platform.libc_ver()[0] == "glibc")
+    assert int(returned) < 2**20 or is_kept == b"False"
+
+
+KEEPING = """
+import psutil, torch
+from lumina.devices import keep_freed_memory
+
+is_kept = keep_freed_memory()
+block = torch.zeros(2**24)
+held = psutil.Process().memory_info().rss
+del block
+print(is_kept, held - psutil.Process().memory_info().rss)
+"""

@@ -1,5 +1,6 @@
 """Where to compute and with which numbers, chosen for the machine at hand."""
 
+import ctypes
 import os
 import platform
 from importlib import metadata
@@ -11,6 +12,7 @@ import torch
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.requests import DTYPES
 
+_LARGE_ALONE, _RETURNED_FROM = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of <malloc.h>
 _LIBRARIES = ("lumina-t2x", "torch", "diffusers", "transformers", "accelerate", "peft", "pillow")
 
 
@@ -70,6 +72,19 @@ def is_fast_at_bfloat16(device: torch.device) -> bool:
         can = getattr(torch.cpu, "get_capabilities", dict)()
         return any(can.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
     return False
+
+
+def keep_freed_memory() -> bool:
+    """Make this process keep the memory of tensors that it frees, for the next ones.
+
+    Else each tensor of some megabytes is asked of the system anew, which clears its pages: a tenth
+    of the time of a training step on a CPU.
+
+    Returns:
+        Whether the C library can be told so. Only that of GNU can.
+    """
+    tell = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    return tell is not None and bool(tell(_LARGE_ALONE, 0) and tell(_RETURNED_FROM, 2**31 - 1))
 
 
 def total_memory(device: torch.device) -> int:

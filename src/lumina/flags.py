@@ -255,7 +255,7 @@ def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE,...",
-        help="compare values of a setting in a table: --vary guidance=2,4,8 --vary steps=5,10,30",
+        help="compare values of a setting in a table: --vary guidance=2,4,8 --vary steps=4,8,16",
     )
     command.add_argument("--grid", action="store_true", help="put all pictures into one file")
     command.add_argument(

@@ -27,6 +27,17 @@ def test_the_factor_of_a_norm_multiplies_its_result():
     torch.testing.assert_close(norm(x, factor), norm(x) * factor)
 
 
+@pytest.mark.parametrize("has_weight", [True, False])
+@pytest.mark.parametrize("factor_size", [None, (2, 1, 4), (2, 5, 4)])
+def test_the_gradients_of_a_norm_are_those_of_its_formula(has_weight, factor_size):
+    chance = torch.Generator().manual_seed(0)
+    norm = RMSNorm(4, has_weight=has_weight).double()
+    x = torch.randn(2, 5, 4, generator=chance, dtype=torch.double, requires_grad=True)
+    factor = factor_size and torch.randn(factor_size, generator=chance, dtype=torch.double)
+    inputs = [x, *norm.parameters(), *([] if factor is None else [factor.requires_grad_()])]
+    torch.autograd.gradcheck(lambda x, *_: norm(x, factor), inputs)
+
+
 def test_half_precision_norms_are_computed_in_float32():
     x = torch.full((1, 1, 4), 1000.0, dtype=torch.float16)  # its square is beyond float16
     torch.testing.assert_close(RMSNorm(4).half()(x), torch.ones_like(x))

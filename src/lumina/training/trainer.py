@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from lumina.backbones.parallel import share_tokens
 from lumina.checkpoints.folder import MADE_BY
-from lumina.devices import move, pick_device
+from lumina.devices import keep_freed_memory, move, pick_device
 from lumina.errors import LuminaError
 from lumina.training.cards import write_card
 from lumina.training.checkpointing import Checkpoints
@@ -95,6 +95,8 @@ def train(recipe: Recipe) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     refuse_changes(recipe)
     device = pick_device(recipe.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(recipe.seed)
     with processes(device):
         run = Run(recipe, recipe.make_objective(), device)
