@@ -55,7 +55,7 @@ def reader(tmp_path, monkeypatch, tiny_folder):
     return run
 
 
-@pytest.mark.parametrize("blocks", sections())
+@pytest.mark.parametrize("blocks", list(sections()))
 def test_the_code_of_the_docs_runs(reader, blocks):
     for language, code in blocks:
         reader(language, code)

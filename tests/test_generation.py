@@ -208,7 +208,7 @@ def test_a_solver_and_a_schedule_are_used_and_what_they_cost_is_told(settings, t
     choice = {"solver": "midpoint", "schedule": "sigmoid", "shift": 2.0, "dtype": "float32"}
     job = draw(["a cat"], settings | choice)
     (path,) = run(job, told.append)
-    assert told == ["evaluations: 4 pairs, 8 passes through the network for each picture"]
+    assert told == ["evaluations: 4 pairs, 8 passes through the network for each result"]
     pipeline = lumina.load(tiny_folder, dtype="float32", device="cpu")
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = FlowSolverScheduler(solver="midpoint", schedule="sigmoid", shift=2.0)

@@ -44,7 +44,7 @@ class Evaluations(NamedTuple):
         """Pairs, those alone, and passes in all."""
         parts = [_count(self.pairs, "pair", "pairs")] if self.pairs else []
         parts += [f"{self.singles} alone"] if self.pairs and self.singles else []
-        passes = _count(self.passes, "pass", "passes") + " through the network for each picture"
+        passes = _count(self.passes, "pass", "passes") + " through the network for each result"
         return ", ".join([" and ".join(parts), passes] if parts else [passes])
 
 

@@ -1,0 +1,63 @@
+"""The models in the package that make other things than pictures, from a prompt to a file."""
+
+import json
+
+import pytest
+import torch
+
+from lumina.catalog import MODELS, WEIGHTS, find, load
+from lumina.cli import main
+from lumina.evaluation.exams import Outcome, open_exam
+from lumina.requests import OF_MODALITIES
+
+PROMPTS = {
+    "lumina-mini-points": ("a chair", "eine Flasche"),
+    "lumina-mini-video": ("a dog moving to the left", "ein Hund, der sich nach links bewegt"),
+    "lumina-mini-sound": ("a violin", "eine Geige"),
+    "lumina-mini-multiview": ("a red chair", "un coche rojo"),
+    "lumina-mini-music": ("a melody in C major on a piano at 100 beats per minute",),
+    "lumina-mini-speech": ("The red cat sits on the table.",),
+}
+SHIPPED = [
+    name
+    for name, model in MODELS.items()
+    if model.hub_id is None and find(name).modality in OF_MODALITIES
+]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_is_small_and_says_what_made_it(name):
+    files = [file for file in (WEIGHTS / name).rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 12e6
+    made_by = json.loads((WEIGHTS / name / "training.json").read_text())
+    assert {"recipe", "steps", "minutes", "machine"} <= made_by.keys()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_command_makes_a_file_of_it(name, tmp_path, capsys):
+    ending = OF_MODALITIES[find(name).modality].endings[0]
+    path = tmp_path / f"made{ending}"
+    prompt = PROMPTS[name][-1]
+    assert main(["generate", "--model", name, prompt, "--steps", "2", "-o", str(path)]) == 0
+    assert main(["show", str(path)]) == 0
+    assert prompt in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_most_of_what_is_asked_for_is_made(name, request):
+    checkpoint = find(name)
+    if checkpoint.modality in ("sound", "speech"):
+        request.getfixturevalue("soundfont")
+    exam = open_exam(checkpoint)
+    pipeline = load(name, device="cpu", dtype="float32")
+    pipeline.set_progress_bar_config(disable=True)
+    rights = []
+    for wish in exam.plan(full=False, names=4, languages=[])[:4]:
+        medium = pipeline(
+            wish.prompt,
+            num_inference_steps=MODELS[name].defaults["steps"],
+            generator=torch.Generator().manual_seed(wish.seed),
+            **wish.arguments,
+        ).media[0]
+        rights.append(exam.describe(Outcome(wish, exam.judge(wish, medium)))["right"])
+    assert sum(rights) >= 2
