@@ -102,6 +102,12 @@ MODELS = {
             defaults={"size": "128x128", "steps": 12},
         ),
         Model(
+            name="lumina-mini-sound",
+            summary="23 instruments and 15 effects, 3 seconds long as usual",
+            task="text to sound",
+            defaults={"steps": 12, "guidance": 4.0},
+        ),
+        Model(
             name="lumina-mini-points",
             summary="clouds of twelve kinds of solids, of 256 to 8,192 points",
             task="text to points",
