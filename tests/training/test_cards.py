@@ -45,6 +45,14 @@ def test_the_hub_reads_a_card_with_all_that_is_known(exported):
         assert fact in card.text
 
 
+def test_a_model_of_another_modality_is_found_by_what_it_makes(exported):
+    data = ({"kind": "world", "world": "sounds"},)
+    card = ModelCard.load(write_card(exported(FlowRecipe(out="a", modality="sound", data=data))))
+    assert card.data.pipeline_tag == "text-to-audio"
+    assert card.data.library_name == "lumina"
+    assert "- world sounds" in card.text
+
+
 def test_a_card_says_in_which_equal_steps_a_student_draws(exported):
     text = write_card(exported(FewStepsRecipe(out="runs/few", evaluations=4))).read_text()
     assert "num_inference_steps=4, guidance_scale=1" in text

@@ -35,6 +35,8 @@ class MediaRequest(ImageRequest):
     """A public name of lumina."""
     parts: ClassVar[tuple[str, ...]] = OF_TEXT
     """Folders of its checkpoints."""
+    hub_task: ClassVar[str]
+    """What the Hugging Face hub calls what it does."""
 
     prompt: str = prompt_setting()
     negative: str = setting("", "what to keep out of it", metavar="TEXT", separator="|")
@@ -94,6 +96,7 @@ class TextToVideo(MediaRequest):
     endings: ClassVar[tuple[str, ...]] = (".mp4", ".gif")
     modality = "video"
     pipeline = "LuminaVideoPipeline"
+    hub_task = "text-to-video"
 
     size: str | None = _size_setting()
     frames: int | None = setting(
@@ -135,6 +138,7 @@ class TextToPoints(MediaRequest):
     endings: ClassVar[tuple[str, ...]] = (".ply", ".html", ".png")
     modality = "points"
     pipeline = "LuminaPointCloudPipeline"
+    hub_task = "text-to-3d"
     parts = ("transformer", "text_encoder", "scheduler", "tokenizer")
 
     points: int | None = setting(
@@ -171,6 +175,7 @@ class TextToSound(_Heard, MediaRequest):
 
     modality = "sound"
     pipeline = "LuminaAudioPipeline"
+    hub_task = "text-to-audio"
     parts = (*OF_TEXT, "vocoder")
 
     seconds: float | None = setting(
@@ -200,6 +205,7 @@ class TextToSpeech(_Heard, MediaRequest):
     rules: ClassVar[tuple[Rule, ...]] = (*MediaRequest.rules, _refuse_unspoken)
     modality = "speech"
     pipeline = "LuminaSpeechPipeline"
+    hub_task = "text-to-speech"
     parts = ("transformer", "vocoder", "scheduler")
 
     voice: str = setting(VOICES[0], "who says it", choices=VOICES)
@@ -233,6 +239,7 @@ class TextToMultiView(MediaRequest):
     endings: ClassVar[tuple[str, ...]] = (".png", ".gif")
     modality = "multiview"
     pipeline = "LuminaMultiViewPipeline"
+    hub_task = "text-to-3d"
 
     size: str | None = _size_setting()
     views: int | None = setting(

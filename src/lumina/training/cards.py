@@ -9,6 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
 from lumina.checkpoints.folder import MADE_BY
 from lumina.errors import LuminaError
+from lumina.requests import OF_MODALITIES
 from lumina.training.reporting import METRICS
 from lumina.worlds.references import NOTICE
 
@@ -16,6 +17,7 @@ CARD = "README.md"
 """What the hub shows of a folder."""
 
 _FIGURES = ("loss", "validation")
+_TOLD = ("kind", "path", "name", "world")  # of each source of data
 
 _LOADED = {
     "model_index.json": "import lumina\n\npipeline = lumina.load({folder!r})",
@@ -39,8 +41,9 @@ def write_card(folder: Path) -> Path:
     recipe = made_by["recipe"]
     tags = ["lumina", recipe["task"]] + (["lora"] if recipe.get("lora_rank") else [])
     is_pipeline = (folder / "model_index.json").exists()
+    is_of_pictures = recipe.get("modality", "image") == "image"
     data = ModelCardData(
-        library_name="diffusers" if is_pipeline else "lumina",
+        library_name="diffusers" if is_pipeline and is_of_pictures else "lumina",
         pipeline_tag=_pipeline_tag(recipe) if is_pipeline else None,
         tags=tags,
     )
@@ -99,6 +102,8 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
 def _pipeline_tag(recipe: dict[str, Any]) -> str | None:
     if recipe["task"] == "recognition":
         return "image-classification"
+    if recipe.get("modality") in OF_MODALITIES:
+        return OF_MODALITIES[recipe["modality"]].hub_task
     return None if recipe.get("classes") else "text-to-image"
 
 
@@ -150,7 +155,7 @@ def _figures(metrics: Path) -> list[str]:
 def _data(folder: Path, recipe: dict[str, Any]) -> list[str]:
     lines = [f"- learned from the model {recipe['teacher']}"] if "teacher" in recipe else []
     for table in recipe.get("data", ()):
-        lines.append(f"- {' '.join(str(table[key]) for key in ('kind', 'path') if key in table)}")
+        lines.append(f"- {' '.join(str(table[key]) for key in _TOLD if key in table)}")
     text = "\n".join(lines)
     if (folder / NOTICE).exists():
         notice = (folder / NOTICE).read_text("utf-8").strip()
