@@ -223,12 +223,6 @@ def test_a_file_that_is_not_there_is_named_once(command):
     assert "error: cannot read none.txt: No such file or directory\n" in messages
 
 
-def test_the_usual_recognizer_ships_or_says_how_it_is_made(command):
-    Image.new("RGB", (64, 64)).save("a.png")
-    code, _, messages = command("recognize", "a.png")
-    assert code == 0 or "`lumina recipe lumina_mini_recognition`" in messages
-
-
 def test_a_model_is_called_what_it_was_asked_for_by(command, monkeypatch, tiny_folder):
     monkeypatch.chdir(tiny_folder.parent)
     messages = command("generate", "a cat", "--frames", "4", "--model", tiny_folder.name)[2]

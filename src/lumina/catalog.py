@@ -115,6 +115,12 @@ MODELS = {
             defaults={"steps": 8, "guidance": 2.0},
         ),
         Model(
+            name="lumina-mini-recognition",
+            summary="tells 120 drawings and the ten digits, at any size",
+            task="picture to label",
+            defaults={},
+        ),
+        Model(
             name="lumina-next-sft",
             summary="photographs and paintings, at 1024x1024",
             hub_id="Alpha-VLLM/Lumina-Next-SFT-diffusers",

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lumina
-from lumina.catalog import MODELS
 from lumina.errors import LuminaError
 from lumina.flags import (
     MEASURED,
-    RECOGNIZER,
     add_config_flag,
     add_convert_flags,
     add_evaluate_flags,
@@ -216,8 +214,6 @@ def recognize(options: argparse.Namespace) -> None:
     """Tell what pictures show, each at the size that it has."""
     if not options.files:
         raise LuminaError("no picture is given", hint="name one or more: photo.png scan.png")
-    _refuse_missing_recognizer(options.model)
-
     from lumina.pipelines.recognition import describe, load_recognizer, read_picture
 
     pictures = [read_picture(file) for file in options.files]  # before any weight is read
@@ -352,17 +348,6 @@ def _refuse_lone_gpus(options: argparse.Namespace) -> None:
 def _refuse_missing_recipe(path: Path) -> None:
     if not path.exists():
         raise LuminaError(f"no recipe at {path}", hint="`lumina recipe` lists those that ship")
-
-
-def _refuse_missing_recognizer(model: str) -> None:
-    """Refuse the usual model where it does not ship, and say how to make it."""
-    if model != RECOGNIZER or model in MODELS or Path(model).exists():
-        return
-    raise LuminaError(
-        f"{model} does not ship yet; recipes make it",
-        hint="train those that `lumina recipe lumina_mini_recognition` and `lumina recipe"
-        " lumina_mini_recognition_sizes` print, and name the result: --model FOLDER",
-    )
 
 
 def _refuse_missing_words(task: str, options: argparse.Namespace) -> None:
