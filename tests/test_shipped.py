@@ -6,6 +6,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import lumina
 from lumina.catalog import WEIGHTS
@@ -13,6 +14,7 @@ from lumina.cli import main
 from lumina.worlds.captions import Brief, write
 from lumina.worlds.judge import Lineup
 from lumina.worlds.references import load_references
+from lumina.worlds.vocabulary import names
 
 FOLDER = WEIGHTS / "lumina-mini"
 
@@ -78,3 +80,17 @@ def test_the_command_draws_it_without_a_flag(tmp_path, monkeypatch, capsys):
     assert main(["generate", "a red apple", "--seed", "7"]) == 0
     assert capsys.readouterr().out == "a-red-apple-7.png\n"
     assert (tmp_path / "a-red-apple-7.png").exists()
+
+
+def test_the_recognizer_tells_most_drawings():
+    recognizer = lumina.load("lumina-mini-recognition", device="cpu", dtype="float32")
+    english, known = names("en"), set(recognizer.labels)
+    drawn = [
+        (english[emoji], Image.fromarray(drawing))
+        for emoji, drawing in zip(*load_references(FOLDER), strict=True)
+        if english[emoji] in known
+    ]
+    pictures = [picture.resize((64, 64)) for _, picture in drawn]
+    best = [guesses[0].label for guesses in recognizer(pictures, top=1)]
+    right = sum(found == name for found, (name, _) in zip(best, drawn, strict=True))
+    assert right >= 0.8 * len(drawn) > 50  # they are 32 pixels wide, and so are blurred

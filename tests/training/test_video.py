@@ -140,10 +140,11 @@ def test_the_command_writes_clips_with_their_record(folder, tmp_path, capsys, en
     again = tmp_path / f"again.{ending}"
     assert main(["generate", "--from", str(path), "-o", str(again)]) == 0
     assert read_record(again) == record
-    # Products of matrices may differ in their last bits by where weights lie in memory, and the
-    # codec may then choose otherwise here and there.
+    # Products of matrices may differ in their last bits by where weights lie in memory. Five pixels
+    # that differ by 1 made H.264 differ by up to 15 in some, and by 0.8 in the mean.
     clips = [read_clip(file)[0].astype(int) for file in (path, again)]
-    assert np.abs(clips[0] - clips[1]).mean() <= 1
+    difference = np.abs(clips[0] - clips[1])
+    assert difference.mean() <= 1 if ending == "mp4" else difference.max() <= 3
     capsys.readouterr()
     assert main(["show", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["request"]["prompt"] == "a dog"

@@ -2,9 +2,9 @@
 
 Each kind of sound is asked for as often as the others, and so are combinations of a kind with a
 number or a register that training leaves out; each kind is asked for by its name in other languages
-too. A judge that was made of other renderings says which
-kind a sound is nearest to. Without guidance: one sound of each kind is asked for again, with the
-same seed and guidance 1, so that what guidance adds is the difference to the line above.
+too. A judge that was made of other renderings says which kind a sound is nearest to. Without
+guidance: one sound of each kind is asked for again, with the same seed and guidance 1, so that what
+guidance adds is the difference to the line above.
 """
 
 from collections.abc import Mapping, Sequence

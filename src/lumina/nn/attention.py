@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from lumina.nn.ring import RingAttend
 from lumina.types import Attend
 
+FEW_KEYS = 48
+"""Up to so many, two products of matrices are faster on a CPU than the fused kernel."""
+
 
 def fused_attend(
     query: Float[Tensor, "b n h k"],
@@ -65,10 +68,6 @@ def fused_attend(
 def _takes_masks(backend: AttentionBackendName) -> bool:
     name = backend.value
     return "varlen" in name or not any(kind in name for kind in ("flash", "sage", "aiter", "xla"))
-
-
-FEW_KEYS = 48
-"""Up to so many, two products of matrices are faster on a CPU than the fused kernel."""
 
 
 def float32_attend(

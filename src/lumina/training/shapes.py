@@ -113,6 +113,5 @@ class ShapesObjective:
     def _velocity(
         self, labels: Int[Tensor, " b"], x: Float[Tensor, "b 3 rows cols"], times: Tensor
     ) -> Float[Tensor, "b 3 rows cols"]:
-        return self.module(x, times, class_labels=labels, return_dict=False, attend=float32_attend)[
-            0
-        ]
+        settings: dict[str, Any] = {"return_dict": False, "attend": float32_attend}
+        return self.module(x, times, class_labels=labels, **settings)[0]
