@@ -30,7 +30,7 @@ from lumina.worlds.vocoding import pass_through_mel
 RESULTS = Path(__file__).parent / "results"
 USUAL: Mapping[str, Mapping[str, Any]] = {
     "solids": {},
-    "motion": {"size": "96x96", "frames": 8},
+    "motion": {"size": "64x64", "frames": 8},
     "items": {"size": "64x64", "views": 4},
     "sounds": {"seconds": 3.072},
     "music": {"seconds": 4.096},

@@ -7,7 +7,6 @@ from PIL import Image
 from lumina.types import Size
 from lumina.worlds.grounds import Ground
 from lumina.worlds.recognition import (
-    EMOJI,
     EXTENTS,
     Gallery,
     _digits,
@@ -15,7 +14,7 @@ from lumina.worlds.recognition import (
     open_gallery,
     paint_view,
 )
-from lumina.worlds.vocabulary import shipped_things
+from lumina.worlds.vocabulary import COMMON, shipped_things
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
@@ -83,12 +82,12 @@ def test_ink_stands_out_from_its_ground(gallery):
 def test_every_class_has_a_drawing_in_the_font_and_its_own_name(font):
     galleries = [open_gallery(split) for split in ("train", "test")]
     assert galleries[0].names == galleries[1].names
-    assert len(set(galleries[0].names)) == len(galleries[0].names) == len(EMOJI) + 10
-    assert all(len(some) > 20 for gallery in galleries for some in gallery.drawings[len(EMOJI) :])
+    assert len(set(galleries[0].names)) == len(galleries[0].names) == len(COMMON) + 10
+    assert all(len(some) > 20 for gallery in galleries for some in gallery.drawings[len(COMMON) :])
 
 
 def test_its_drawings_differ_as_those_of_lumina_mini_do():
-    assert set(EMOJI) <= set(shipped_things())
+    assert set(COMMON) <= set(shipped_things())
 
 
 def test_no_digit_for_tests_is_trained_on():

@@ -181,7 +181,7 @@ def steps_at(frames: UInt8[np.ndarray, "frames rows cols 3"], trained: int) -> t
 
 @functools.cache
 def usual_lineup() -> Lineup:
-    """The drawings of lumina-mini."""
+    """The drawings of the world of motion."""
     return Lineup(*usual_references())
 
 

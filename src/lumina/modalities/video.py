@@ -19,7 +19,7 @@ from lumina.nn.extrapolation import RopeScaling
 LENT = 8
 """Channels of a head that rows and columns lend to frames."""
 
-KNOWN_SHARE = 0.4
+KNOWN_SHARE = 0.25
 """Share of clips of training whose first frames are told."""
 
 
@@ -95,10 +95,9 @@ class VideoModality:
         generator: torch.Generator,
         caption: str = "",
     ) -> Float[Tensor, "hints frames rows cols"]:
-        """In some clips the first frames, one to half of them."""
-        count = 0
-        if torch.rand((), generator=generator) < KNOWN_SHARE:
-            most = max(1, latents.shape[1] // 2)
+        """In some clips of several frames the first, one to half of them."""
+        most, count = latents.shape[1] // 2, 0
+        if most and torch.rand((), generator=generator) < KNOWN_SHARE:
             count = int(torch.randint(1, most + 1, (), generator=generator))
         return tell_frames(latents, count)
 

@@ -70,19 +70,25 @@ class Cast:
         return self._spinners[thing]
 
     def draw(
-        self, rng: np.random.Generator, *, is_held_out: bool = False, frames: int = LONGEST
+        self,
+        rng: np.random.Generator,
+        *,
+        kinds: Sequence[str] = tuple(DIRECTIONS),
+        is_held_out: bool = False,
+        frames: int = LONGEST,
     ) -> Clip:
         """Random clip.
 
         Args:
             rng: Source of chance.
+            kinds: Kinds of motion to choose from, each as likely as the others.
             is_held_out: Whether to draw a thing in a motion that is never trained on, or one that
-                may be.
+                may be. Nothing that is still is held out.
             frames: For how many of them the thing is to stay in view.
         """
         while True:
             thing = self.things[rng.integers(len(self.things))]
-            kind = list(DIRECTIONS)[rng.integers(len(DIRECTIONS))]
+            kind = kinds[rng.integers(len(kinds))]
             if not self.backgrounds(thing) or (kind == "spin" and not self.is_spinner(thing)):
                 continue
             clip = self.draw_of(thing, kind, rng, frames=frames)

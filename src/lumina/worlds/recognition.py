@@ -16,17 +16,7 @@ from lumina.errors import LuminaError
 from lumina.types import Size
 from lumina.worlds.drawings import sprite
 from lumina.worlds.grounds import KINDS, Color, Ground, paint_ground
-from lumina.worlds.vocabulary import names
-
-_DRAWN = (
-    "🍎 🍌 🍇 🍓 🍍 🍉 🍋 🥕 🌽 🍄 🥦 🧀 🍔 🍕 🌭 🍟 🍩 🍪 🎂 🍦 🍿 🥚 ☕ 🍺 🐱 🐶 🐭 🐰 🦊 🐻 "
-    "🐼 🐸 🐵 🐷 🐔 🐧 🦉 🐴 🦋 🐝 🐞 🐢 🐍 🐙 🦀 🐬 🐳 🐘 🦒 🦓 🌵 🌲 🌴 🌻 🌹 🍀 🍁 🌈 ⭐ 🌙 "
-    "❄️ 🔥 ⚡ 🚗 🚌 🚲 ✈️ 🚀 🚁 ⛵ 🚂 🚜 ⏰ ☎️ 📷 📺 💻 💡 🔑 🔒 🔨 ✂️ 🔔 🎁 🎈 🎸 🎺 🎻 🥁 🎹 "
-    "⚽ 🏀 🏈 🎾 🎲 🏆 👑 👟 👓 🎩 🧦 ☂️ 📚 ✏️ 💎 🪑 🛏️ 🏠 🏰 ⚓ 🧸 😀 😎 😭 🤖 👻 👽 💀 🎃 ❤️"
-)
-
-EMOJI = tuple(_DRAWN.split())
-"""Drawings that differ well, of things that people name."""
+from lumina.worlds.vocabulary import COMMON, names
 
 DIGITS = 10
 SPLITS = ("train", "test")
@@ -101,8 +91,8 @@ def open_gallery(split: str) -> Gallery:
     english = names("en")
     digits = _digits(split)
     return Gallery(
-        (*(english[emoji] for emoji in EMOJI), *(f"digit {digit}" for digit in range(DIGITS))),
-        (*((sprite(emoji),) for emoji in EMOJI), *digits),
+        (*(english[emoji] for emoji in COMMON), *(f"digit {digit}" for digit in range(DIGITS))),
+        (*((sprite(emoji),) for emoji in COMMON), *digits),
     )
 
 

@@ -13,6 +13,16 @@ from lumina.worlds.drawings import sprite
 
 LANGUAGES = ("en", "es", "ja", "ko", "pt", "it", "fr", "de", "fa", "id", "zh", "ru", "tr", "ar")
 
+_COMMON = (
+    "🍎 🍌 🍇 🍓 🍍 🍉 🍋 🥕 🌽 🍄 🥦 🧀 🍔 🍕 🌭 🍟 🍩 🍪 🎂 🍦 🍿 🥚 ☕ 🍺 🐱 🐶 🐭 🐰 🦊 🐻 "
+    "🐼 🐸 🐵 🐷 🐔 🐧 🦉 🐴 🦋 🐝 🐞 🐢 🐍 🐙 🦀 🐬 🐳 🐘 🦒 🦓 🌵 🌲 🌴 🌻 🌹 🍀 🍁 🌈 ⭐ 🌙 "
+    "❄️ 🔥 ⚡ 🚗 🚌 🚲 ✈️ 🚀 🚁 ⛵ 🚂 🚜 ⏰ ☎️ 📷 📺 💻 💡 🔑 🔒 🔨 ✂️ 🔔 🎁 🎈 🎸 🎺 🎻 🥁 🎹 "
+    "⚽ 🏀 🏈 🎾 🎲 🏆 👑 👟 👓 🎩 🧦 ☂️ 📚 ✏️ 💎 🪑 🛏️ 🏠 🏰 ⚓ 🧸 😀 😎 😭 🤖 👻 👽 💀 🎃 ❤️"
+)
+
+COMMON = tuple(_COMMON.split())
+"""Drawings that differ well, of things that people name."""
+
 # Drawings closer than this to one already taken, as root mean square over RGB in [0, 1] on
 # white, are near-duplicates that neither a person nor a 32 px comparison tells apart.
 NEAR_DUPLICATE = 0.1

@@ -24,6 +24,7 @@ CHANGEABLE = {
     "context_parallel",
     "context_parallel_by",
     "checkpoint_activations",
+    "compile",
     "tensorboard",
     "cache",
     "prompts",
