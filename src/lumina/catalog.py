@@ -108,6 +108,12 @@ MODELS = {
             defaults={"steps": 12, "guidance": 4.0},
         ),
         Model(
+            name="lumina-mini-speech",
+            summary="English sentences in three voices, best of 161 words",
+            task="text to speech",
+            defaults={"steps": 16, "guidance": 2.0},
+        ),
+        Model(
             name="lumina-mini-points",
             summary="clouds of twelve kinds of solids, of 256 to 8,192 points",
             task="text to points",

@@ -1,9 +1,19 @@
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lumina.worlds.music import FORMS, MODES, PITCHES, Tune, compose, draw_tune, write_tune
+from lumina.worlds.music import (
+    FORMS,
+    INSTRUMENTS,
+    MODES,
+    PITCHES,
+    TEMPI,
+    Tune,
+    compose,
+    draw_tune,
+    write_tune,
+)
 from lumina.worlds.music_hearing import hear, key_of, tempo_of
 from lumina.worlds.music_judge import pitch_share
 
@@ -34,7 +44,7 @@ def performed(tune, seed=0, beats=7):
 @pytest.mark.parametrize("form", FORMS)
 def test_pieces_stay_in_their_key_and_begin_on_its_first_pitch(form):
     for seed in range(20):
-        tune = dataclasses.replace(draw_tune(np.random.default_rng(seed)), form=form)
+        tune = replace(draw_tune(np.random.default_rng(seed)), form=form)
         notes = compose(tune, np.random.default_rng(seed), beats=9)
         assert len(notes) == 9
         assert {pitch % 12 for chord in notes for pitch in chord} <= set(tune.scale)
@@ -44,7 +54,7 @@ def test_pieces_stay_in_their_key_and_begin_on_its_first_pitch(form):
 def test_scales_go_the_way_they_say():
     rising = [pitches[0] for pitches in compose(SCALE, np.random.default_rng(0), beats=8)]
     assert np.diff(rising).tolist() == [2, 1, 2, 2, 1, 2, 2]
-    falling = dataclasses.replace(SCALE, form="falling scale")
+    falling = replace(SCALE, form="falling scale")
     back = [pitches[0] for pitches in compose(falling, np.random.default_rng(0), beats=8)]
     assert back == rising[::-1]
 
@@ -61,18 +71,25 @@ def test_training_never_draws_what_is_held_out():
     rng = np.random.default_rng(0)
     assert not any(draw_tune(rng).is_held_out for _ in range(300))
     every = [
-        Tune(form, "piano", key, mode, tempo)
-        for form in FORMS
-        for key in range(12)
-        for mode in MODES
-        for tempo in (80, 120, 180)
+        [Tune("melody", instrument, key, mode, 80) for key in range(12) for mode in MODES]
+        for instrument in INSTRUMENTS
     ]
-    assert 0.05 < np.mean([tune.is_held_out for tune in every]) < 0.15
+    shares = [np.mean([tune.is_held_out for tune in tunes]) for tunes in every]
+    assert 0.05 < np.mean(shares) < 0.15
+    assert min(shares) > 0
+
+
+def test_no_form_and_no_tempo_of_what_is_held_out_is_trained_on():
+    rng = np.random.default_rng(0)
+    asked = draw_tune(rng, is_held_out=True)
+    for form in FORMS:
+        for tempo in TEMPI:
+            assert replace(asked, form=form, tempo=tempo).is_held_out
 
 
 @pytest.mark.parametrize("tempo", [80, 120, 180])
 def test_the_tempo_is_heard_within_two_percent(tempo):
-    tune = dataclasses.replace(SCALE, tempo=tempo)
+    tune = replace(SCALE, tempo=tempo)
     _, wave = performed(tune)
     assert tempo_of(hear(wave).starts) == pytest.approx(tempo, rel=0.02)
 
@@ -101,7 +118,7 @@ def test_the_key_is_heard(form, mode):
 
 def test_a_scale_of_another_key_has_wrong_pitches():
     _, wave = performed(SCALE)
-    other = dataclasses.replace(SCALE, key=3)
+    other = replace(SCALE, key=3)
     assert pitch_share(hear(wave), other) < 0.2
 
 

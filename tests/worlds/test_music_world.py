@@ -31,8 +31,9 @@ def test_captions_are_in_fourteen_languages_where_they_are_wanted():
     piece = find_world("music").draw(np.random.default_rng(0))
     english = find_world("music").captions(piece)
     everything = find_world("music", {"foreign": True}).captions(piece)
-    assert everything[: len(english)] == english
-    assert len(everything) == len(english) + len(LANGUAGES) - 1
+    assert set(english) < set(everything)
+    assert len(set(everything)) == len(english) + len(LANGUAGES) - 1
+    assert 0.3 < np.mean([caption in english for caption in everything]) < 0.6
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -11,7 +11,7 @@ from lumina.worlds.music import MODES
 SAMPLE_RATE = 16_000
 FRAMES = SAMPLE_RATE / HOP  # in a second
 
-LOWEST, HIGHEST = 50.0, 86.0
+LOWEST, HIGHEST = 62.0, 98.0
 """MIDI pitches between which notes are looked for."""
 
 SHORTEST_BEAT = 0.24

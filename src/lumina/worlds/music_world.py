@@ -12,11 +12,14 @@ from lumina.worlds.music_captions import tell_tune
 from lumina.worlds.soundfont import SAMPLE_RATE, find_soundfont, play
 from lumina.worlds.vocabulary import LANGUAGES
 
-VERSION = 1
-"""Changes when the same piece is played in another way."""
+VERSION = 2
+"""Changes when the same piece is played or told in another way."""
 
 HOP = 256
 """Samples of a frame, in which sizes are counted."""
+
+ENGLISH = 4
+"""How many times as likely as one in another language each English caption is."""
 
 SAYINGS = 4
 
@@ -44,7 +47,7 @@ class MusicWorld:
         play([], HOP / SAMPLE_RATE)
 
     def draw(self, rng: np.random.Generator) -> Piece:
-        """Any piece."""
+        """Any piece that is not held out, or any that is."""
         return Piece(draw_tune(rng, is_held_out=self.held_out), int(rng.integers(2**32)))
 
     def make(self, brief: Piece, size: tuple[int, ...]) -> Float[np.ndarray, " samples"]:
@@ -56,9 +59,12 @@ class MusicWorld:
     def captions(self, brief: Piece) -> tuple[str, ...]:
         """What English says of it, and other languages if they are wanted."""
         rng = np.random.default_rng((brief.seed, VERSION))
-        english = [write_tune(brief.tune), *(write_tune(brief.tune, rng) for _ in range(SAYINGS))]
+        sayings = [write_tune(brief.tune), *(write_tune(brief.tune, rng) for _ in range(SAYINGS))]
+        english = tuple(dict.fromkeys(sayings))
+        if not self.foreign:
+            return english
         others = [tell_tune(brief.tune, code) for code in LANGUAGES if code != "en"]
-        return tuple(dict.fromkeys([*english, *(others if self.foreign else [])]))
+        return (*english * ENGLISH, *others)
 
     def digest(self) -> str:
         """The version, and the soundfont."""
