@@ -294,3 +294,9 @@ def test_reproduce_knows_its_claims(tmp_path, capsys):
     assert main(["reproduce", "--claim", "phase", "--out", str(tmp_path)]) == 1
     assert "did you mean 'phases'?" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_help_of_show_takes_files_of_every_format(capsys):
+    with pytest.raises(SystemExit):
+        main(["show", "--help"])
+    assert "PNG" not in capsys.readouterr().out

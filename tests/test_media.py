@@ -3,6 +3,7 @@ import signal
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -97,6 +98,13 @@ def test_a_free_path_is_numbered_from_two(tmp_path):
     assert free_path(path) == tmp_path / "a-2.png"
     (tmp_path / "a-2.png").touch()
     assert free_path(path) == tmp_path / "a-3.png"
+
+
+def test_a_free_path_has_room_beside_it(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "a-2.wav").touch()
+    found = free_path(tmp_path / "a.wav", lambda path: [path.with_suffix(".png")])
+    assert found == tmp_path / "a-3.wav"
 
 
 def test_a_grid_holds_every_picture_in_order():
@@ -207,5 +215,12 @@ def test_a_picture_is_opened_upright_and_what_is_transparent_is_white(tmp_path):
     assert open_picture(tmp_path / "a.jpg").size == (16, 32)
     Image.new("RGBA", (8, 8), (0, 0, 255, 0)).save(tmp_path / "b.png")
     assert open_picture(tmp_path / "b.png").getcolors() == [(64, (255, 255, 255))]
-    Image.new("I;16", (8, 8), 65535).save(tmp_path / "c.png")
-    assert open_picture(tmp_path / "c.png").mode == "RGB"
+
+
+@pytest.mark.parametrize("color", ["white", "black"])
+def test_a_picture_of_16_bits_keeps_its_grays(tmp_path, color):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.array([[0, 255, 256, 32768, 65535]], np.uint16)).save(path)
+    seen = np.asarray(open_picture(path, behind=color))
+    assert seen.shape == (1, 5, 3)
+    assert seen[0, :, 1].tolist() == [0, 0, 1, 128, 255]

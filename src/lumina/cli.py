@@ -305,7 +305,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
     for name, task in TASKS.items():
         add_task_flags(add_named(name, task.request.__doc__, partial(make, name)), name)
-    add(show).add_argument("file", type=Path, metavar="FILE", help="a PNG that lumina made")
+    add(show).add_argument("file", type=Path, metavar="FILE", help="a file that lumina made")
     add(models).add_argument(
         "--networks", action="store_true", help="the named networks of the family, without weights"
     )

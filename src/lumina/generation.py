@@ -181,14 +181,14 @@ def _write_each(
         path = job.output
         if path.is_dir():
             stem = stem_of(request) if is_one else f"{stem_of(request)}-{number:02}"
-            path = free_path(path / f"{stem}{request.endings[0]}")
+            path = free_path(path / f"{stem}{request.endings[0]}", request.beside)
         record = facts if is_one else facts | {"picture": number}
+        pipeline.write(image, path, record, force=job.force)
+        yield path
         if beside := request.beside(path):
             for file, picture in zip(beside, pipeline.pictures_beside(image), strict=True):
                 write_png(file, picture, record, force=job.force)
                 yield file
-        pipeline.write(image, path, record, force=job.force)
-        yield path
 
 
 def _write_together(job: Job, made: "Sequence[Sequence[Image]]") -> Path:

@@ -101,7 +101,9 @@ def plan(
         raise LuminaError(
             f"images is {images}, which is out of range", hint=f"allowed: 1 to {MOST_IMAGES}"
         )
-    desk = _Desk(task, {} if source is None else _settings_for(task, source))
+    desk = _Desk(task, {} if source is None else settings_of(source))
+    if source is not None:
+        _tell_left_out(task, source, desk.kind_for(settings))
     axes = [read_axis(text, desk.kind_for(settings)) for text in vary]
     refuse_twice(axes, [*settings, *(["prompt"] if prompts else [])])
     wishes = [{"prompt": prompt} for prompt in prompts for _ in range(images)] or [{}] * images
@@ -166,20 +168,20 @@ def _read_settings(path: Path) -> tuple[str, type[ImageRequest], dict[str, Any]]
     return task, kind, check_names(kind, settings)
 
 
-def _settings_for(task: str, source: Path) -> dict[str, Any]:
-    """Settings of a picture, with a warning if another task made it."""
+def _tell_left_out(task: str, source: Path, wanted: type[ImageRequest]) -> None:
+    """Warn of settings of a file that mean nothing for what is wanted."""
     made_by, kind, stored = _read_settings(source)
     left_out = [
         field.name if field.metadata["is_word"] else flags_of(field)[0]
         for field in dataclasses.fields(kind)
         if stored.get(field.name, field.default) != field.default
-        and field.name not in names_of(TASKS[task].request)
+        and field.name not in _means(wanted)
     ]
-    if made_by != task and left_out:
+    is_other = made_by != task or kind is not wanted
+    if is_other and left_out:
         _log.warning(
             "%s was made by `lumina %s`: %s left out", source, made_by, ", ".join(left_out)
         )
-    return stored
 
 
 class _Desk:
@@ -251,9 +253,14 @@ class _Desk:
             LuminaError: If settings do not fit together, or not to the model.
         """
         kind, checkpoint, model = self.kind_for(given), self.checkpoint(given), self.model(given)
-        names = names_of(kind)
-        # A picture may have been made by a model of the other kind, or by another task.
-        stored = {name: self.stored[name] for name in self.stored if name in names}
+        names = _means(kind)
+        # A file may have been made by a model of another kind, or by another task. What it does not
+        # say is not chosen.
+        stored = {
+            name: value
+            for name, value in self.stored.items()
+            if name in names and value is not None
+        }
         check_wish(stored | given, given, checkpoint, model=model)
         refuse_others(given, names, checkpoint, model=model)
         chosen = _without_rivals(stored, given)
@@ -272,10 +279,11 @@ class _Desk:
         if remember is None or not path:
             return {}
         try:
-            made_by, _, told = _read_settings(Path(path))
+            made_by, made, told = _read_settings(Path(path))
         except LuminaError:  # other pictures say nothing; what is none is refused elsewhere
             return {}
-        return remember(told, chosen) if made_by == "generate" and "prompt" in told else {}
+        is_picture = made_by == "generate" and not issubclass(made, MediaRequest)
+        return remember(told, chosen) if is_picture and "prompt" in told else {}
 
     def _refuse_silent_picture(self, chosen: Mapping[str, Any]) -> None:
         """Refuse a picture that does not say what it shows, where nobody else does."""
@@ -287,6 +295,12 @@ class _Desk:
             f"the prompt is empty, and {path} does not say what it was made from",
             hint=f'say what it shows: lumina {self.task} {path} "a red apple"',
         )
+
+
+def _means(kind: type[ImageRequest]) -> list[str]:
+    """Settings that mean something for a kind of request."""
+    has_size = not issubclass(kind, MediaRequest) or kind.has_size
+    return [name for name in names_of(kind) if has_size or name != "size"]
 
 
 _RIVALS = {
@@ -359,10 +373,18 @@ def _choose_output(
     output: Path | None, first: ImageRequest, *, single: bool, grid: bool, force: bool
 ) -> Path:
     """A file that can be written, or a folder that is there."""
+    has_beside = bool(first.beside(Path(f"{stem_of(first)}{first.endings[0]}")))
+    if grid and has_beside:
+        raise LuminaError(
+            "what --each or --spectrogram write beside a file does not fit into one picture",
+            hint="leave these out, or --grid and --vary",
+        )
     endings = (".png",) if grid else first.endings
     name = f"{stem_of(first)}{'-grid' if grid else ''}{endings[0]}"
-    if output is None:
-        output = free_path(Path(name) if single else Path(name).with_suffix(""))
+    if output is None and single:
+        output = free_path(Path(name), first.beside)
+    elif output is None:
+        output = free_path(Path(name).with_suffix(""))
     if _is_file(output):
         if output.suffix.lower() not in endings:
             raise LuminaError(
@@ -371,14 +393,18 @@ def _choose_output(
             )
         refuse_missing_writer(output)
         if not single:
+            fits_grid = output.suffix.lower() == ".png" and not has_beside
+            grid_hint = "--grid puts them into one file, or " if fits_grid else ""
             raise LuminaError(
                 f"several pictures do not fit into {output}",
-                hint="--grid puts them into one file, or name a folder",
+                hint=f"{grid_hint}name a folder",
             )
-        for file in () if force else (output, *first.beside(output)):
+        files = (output, *first.beside(output))
+        for file in () if force else files:
             refuse_existing(file)
         make_folder(output.parent)
-        refuse_unwritable(output)
+        for file in files:
+            refuse_unwritable(file)
         return output
     refuse_missing_writer(Path(name))
     make_folder(output)

@@ -69,7 +69,7 @@ class Call(NamedTuple):
 
 
 class Pictures:
-    """Pictures that requests name, each read once.
+    """Pictures and clips that requests name, each read once.
 
     Args:
         tell: Gets what is done to them.
@@ -77,7 +77,7 @@ class Pictures:
 
     def __init__(self, tell: Callable[[str], None]):
         self._tell = tell
-        self._known: dict[Any, Image] = {}
+        self._known: dict[Any, Any] = {}
 
     def read(self, path: str, size: str | None) -> "Image":
         """A picture at a size. None leaves it as it is.
@@ -118,12 +118,18 @@ class Pictures:
         Raises:
             LuminaError: If one cannot be read.
         """
-        frames = [frame for path in paths for frame in self._frames(path, size)]
+        key = (tuple(paths), size, most)
+        return self._once(key, lambda: self._last_frames(paths, size, most))
+
+    def _last_frames(self, paths: Sequence[str], size: str, most: int) -> "list[Image]":
+        # One more than is taken tells whether any is left out.
+        frames = [frame for path in paths for frame in self._frames(path, size, most + 1)]
         if len(frames) > most:
-            self._tell(f"of {len(frames)} first frames the last {most} are taken")
+            self._tell(f"the last {most} of the first frames are taken")
         return frames[-most:]
 
-    def _frames(self, path: str, size: str) -> "list[Image]":
+    def _frames(self, path: str, size: str, most: int) -> "list[Image]":
+        """The picture of a file, or the last frames of its clip."""
         if Path(path).suffix.lower() not in CLIPS:
             return [self.read(path, size)]
         from PIL import Image
@@ -132,13 +138,13 @@ class Pictures:
         from lumina.media.video import read_clip
 
         refuse_missing_writer(Path("any.mp4"))
-        frames = [Image.fromarray(frame) for frame in read_clip(Path(path))[0]]
+        frames = [Image.fromarray(frame) for frame in read_clip(Path(path), last=most)[0]]
         if frames[0].size == read_size(size):
             return frames
         self._tell(f"{path} is {frames[0].width}x{frames[0].height}, and is resized to {size}")
         return [frame.resize(read_size(size), _lanczos()) for frame in frames]
 
-    def _once(self, key: Any, make: "Callable[[], Image]") -> "Image":
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]

@@ -15,7 +15,6 @@ from lumina.media import read_record
 from lumina.spelling import VOICES
 from lumina.worlds import item_judge
 from lumina.worlds.speaking import SPEAKERS
-from lumina.worlds.speech_judge import word_error_rate
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def test_a_model_of_clips_is_measured(measured, video_folder):
     pytest.importorskip("av")
     result, output = measured(video_folder, "--languages", "fr", "--names", "1")
     parts = parts_of(result["lines"])
-    assert {("twice as long", "no jump"), ("first frame", "known frame kept")} <= parts
+    assert {("twice as long", "no jump"), ("first frame", "no jump")} <= parts
     assert {("held out", "thing"), ("languages", "thing, fr")} <= parts
     assert parts_of(result["beside"]["true examples"]) >= {("English", "thing")}
     assert parts_of(result["beside"]["round trips"]) >= {("English", "thing")}
@@ -149,8 +148,6 @@ def test_the_error_rate_of_words_is_that_of_all_sentences_together():
     assert lines["word error rate"].value == pytest.approx(3 / 8)
     assert lines["word error rate"].low < 3 / 8 < lines["word error rate"].high
     assert lines["whole sentence"].value == pytest.approx(1 / 3)
-    rate = word_error_rate((text.split(), words) for text, words in zip(said, heard, strict=True))
-    assert lines["word error rate"].value == pytest.approx(rate)
 
 
 def test_languages_without_captions_are_refused(sound_folders, capsys):

@@ -56,6 +56,11 @@ def header(count: int, form: str = "ascii") -> str:
         (header(2).encode() + b"0 0 0\n0 0\n", "ends before its last point"),
         (header(2, "binary_little_endian").encode() + bytes(20), "ends before its last point"),
         (header(1).encode() + b"0 nan 0\n", "nowhere"),
+        (
+            header(1).replace("end_", "property list uchar int near\nend_").encode()
+            + b"0 0 0 1 5\n",
+            "has no points .* that can be read\nhint: .* no lists",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, data, message):

@@ -22,6 +22,16 @@ def test_a_file_gives_back_its_sound_and_its_request(tmp_path, name):
     assert read_sound_record(tmp_path / name) == RECORD
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+@pytest.mark.parametrize("letters", [300, 1000, 5000])
+def test_a_long_request_of_any_script_comes_back(tmp_path, name, letters):
+    signs = np.random.default_rng(0).integers(0x4E00, 0x9FFF, letters)
+    record = RECORD | {"prompt": "".join(map(chr, signs))}
+    write_sound(tmp_path / name, TONE[:101], record)
+    assert read_sound_record(tmp_path / name) == record
+    assert len(read_sound(tmp_path / name)) == 101
+
+
 def test_samples_beyond_the_limit_are_cut_and_do_not_wrap(tmp_path):
     write_sound(tmp_path / "a.wav", 3 * TONE, {})
     assert np.abs(read_sound(tmp_path / "a.wav") - np.clip(3 * TONE, -1, 1)).max() < 2 / 32768

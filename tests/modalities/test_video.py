@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from diffusers import AutoencoderKL
 
@@ -65,3 +66,9 @@ def test_without_hints_nothing_is_known():
     assert torch.equal(read[:, :4], x)
     assert not read[:, 4:].any()
     assert read.shape[1] == 9
+
+
+@pytest.mark.parametrize("frames", [1, 8, 9, 15, 16, 17])
+def test_at_most_eight_frames_are_shown(frames):
+    shown = MODALITY.show(clip(frames, side=100))
+    assert shown.width // 100 == -(-frames // -(-frames // 8)) <= 8

@@ -13,6 +13,7 @@ from lumina.checkpoints.difference import DOWN, UP, difference_of
 from lumina.checkpoints.folder import DIFFERENCE, INDEX, PARTS_OF
 from lumina.training.flow import FlowObjective
 from lumina.training.recipes import FlowRecipe
+from lumina.training.starting import make_network
 
 WORLD = {"kind": "world", "world": "motion", "sizes": ["32x32x3"], "examples": 4}
 
@@ -153,9 +154,19 @@ def test_shared_parts_may_be_shared_in_turn(points):
     [
         ({"text_encoder": "lumina-mini"}, "text_encoder is 'lumina-mini', and adapters"),
         ({"start_from": "other"}, "start_from is 'other'"),
-        ({"lora_rank": 0, "parts_of": "other"}, "no part is one of other"),
+        ({"lora_rank": 0, "lora_whole": (), "parts_of": "other"}, "no part is one of other"),
     ],
 )
 def test_parts_that_would_be_lost_are_refused(recipe, changes, reason):
     with pytest.raises(LuminaError, match=reason):
         dataclasses.replace(recipe, **changes).check()
+
+
+def test_layers_to_train_whole_that_there_are_not_are_refused(recipe):
+    with pytest.raises(LuminaError, match="ends in no_such, of lora_whole"):
+        make_network(dataclasses.replace(recipe, lora_whole=("patch_embedder.proj", "no_such")))
+
+
+def test_adapters_alone_are_refused_for_a_network_that_grew(recipe):
+    with pytest.raises(LuminaError, match="adapters alone do not say how"):
+        make_network(dataclasses.replace(recipe, parts_of="", lora_whole=()))

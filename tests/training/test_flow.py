@@ -493,6 +493,7 @@ def test_a_model_of_drawings_has_their_references(recipe, font, tmp_path):
         ({"quantize": "nf4", "start_from": "x"}, "quantized weights are not trained"),
         ({"quantize": "int8", "start_from": "x", "lora_rank": 2}, 'precision = "bf16"'),
         ({"start_from": "x", "lora_rank": 2, "lora_whole": ("proj",)}, "not be written"),
+        ({"lora_whole": ("proj",)}, "there are none"),
         ({"heads": 5}, "heads must divide"),
         ({"width": 18}, "multiple of 4"),
         ({"data": ({**SHAPES, "start": 0.5, "until": 0.5},)}, "not before its until"),

@@ -1,5 +1,7 @@
 """Views from data to files: trained, exported, loaded, sampled and written by the command."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +136,25 @@ def test_the_command_writes_a_sheet_and_each_view_with_their_record(folder, tmp_
     assert read_record(turning)["request"] == record["request"]
 
 
+@pytest.mark.parametrize("flags", [[], ["-o", "."], ["-o", ".", "--force"]])
+def test_files_beside_a_result_replace_none_of_that_name(folder, tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "a-mug-3-view-2.png"
+    other.write_bytes(b"of somebody else")
+    words = ["generate", "--model", str(folder), "a mug", "--views", "2", "--steps", "1"]
+    assert main([*words, "--seed", "3", "--each", *flags]) == 0
+    made = {path.name for path in tmp_path.iterdir()} - {other.name}
+    assert made == {f"a-mug-3-2{part}.png" for part in ("", "-view-1", "-view-2")}
+    assert other.read_bytes() == b"of somebody else"
+
+
+def test_a_result_is_written_before_what_is_beside_it(folder, tmp_path, capsys):
+    words = ["generate", "--model", str(folder), "a mug", "--views", "2", "--steps", "1"]
+    assert main([*words, "--each", "-o", str(tmp_path / "a.png")]) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert names == ["a.png", "a-view-1.png", "a-view-2.png"]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -146,6 +167,10 @@ def test_the_command_writes_a_sheet_and_each_view_with_their_record(folder, tmp_
         (["a mug", "--seconds", "3"], "has no meaning"),
         (["a mug", "-o", "x.mp4"], "does not end in"),
         (["a mug", "--each", "--views", "2", "-o", "x.gif"], "x-view-2.png exists"),
+        (["a mug", "--each", "--grid", "--images", "2"], "does not fit into one picture"),
+        (["a mug", "--each", "--vary", "steps=1,2"], "does not fit into one picture"),
+        (["a mug", "--images", "2", "-o", "x.gif"], "hint: name a folder"),
+        (["a mug", "--images", "2", "-o", "y.png"], "hint: --grid puts"),
     ],
 )
 def test_the_command_refuses_what_views_cannot_be(

@@ -84,6 +84,17 @@ def test_clouds_do_not_depend_on_their_company(pipeline):
     assert both[0].shape == (256, 3)
 
 
+def test_without_a_generator_the_seed_of_torch_counts_and_is_kept(pipeline):
+    def made():
+        torch.manual_seed(7)
+        cloud = pipeline("a chair", points=256, num_inference_steps=1).media[0]
+        return cloud, torch.rand(1)
+
+    (one, after), (same, after_same) = made(), made()
+    assert np.array_equal(one, same)
+    assert after == after_same
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -112,13 +123,38 @@ def test_the_command_writes_clouds_with_their_record(folder, tmp_path, ending):
 
 @pytest.mark.parametrize(
     ("words", "reason"),
-    [(["--frames", "4"], "has no meaning"), (["--points", "12"], "out of range")],
+    [
+        (["--frames", "4"], "has no meaning"),
+        (["--points", "12"], "out of range"),
+        (["--size", "64x64"], "has no meaning"),
+    ],
 )
 def test_the_command_refuses_what_clouds_cannot_be(folder, tmp_path, capsys, words, reason):
     path = tmp_path / "cloud.ply"
     assert main(["generate", "--model", str(folder), "a chair", "-o", str(path), *words]) == 1
     assert reason in capsys.readouterr().err
     assert not path.exists()
+
+
+def test_variations_of_the_picture_of_a_cloud_are_refused(folder, tmp_path, capsys):
+    path = tmp_path / "cloud.png"
+    words = ["generate", "--model", str(folder), "a chair", "--points", "256", "--steps", "1"]
+    assert main([*words, "-o", str(path)]) == 0
+    assert main(["variations", str(path), "-o", str(tmp_path / "more")]) == 1
+    assert "the prompt is empty" in capsys.readouterr().err
+
+
+def test_a_cloud_of_what_a_picture_shows_says_what_of_it_is_left_out(
+    folder, tiny_folder, tmp_path, caplog
+):
+    picture, cloud = tmp_path / "chair.png", tmp_path / "chair.ply"
+    words = ["generate", "a chair", "--steps", "1", "--seed", "3", "--size", "32x32"]
+    assert main([*words, "--model", str(tiny_folder), "-o", str(picture)]) == 0
+    words = ["generate", "--from", str(picture), "--model", str(folder), "--points", "256"]
+    assert main([*words, "-o", str(cloud)]) == 0
+    assert "--size left out" in caplog.text
+    stored = read_record(cloud)["request"]
+    assert (stored["prompt"], stored["seed"], stored["size"]) == ("a chair", 3, None)
 
 
 def test_an_autoencoder_is_refused(recipe, tiny_folder):

@@ -30,6 +30,11 @@ def recipe(tmp_path):
     )
 
 
+def test_shares_of_more_than_all_sounds_are_refused(recipe):
+    with pytest.raises(LuminaError, match="more than all"):
+        dataclasses.replace(recipe, music=0.7, speech=0.4).check()
+
+
 def test_a_run_writes_an_autoencoder_whose_latents_are_even(recipe):
     folder = train(recipe)
     model = MelAutoencoder.from_pretrained(folder)

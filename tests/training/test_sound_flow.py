@@ -1,5 +1,8 @@
 """Sounds from data to files: trained, exported, loaded, sampled and written by the command."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from lumina.media import read_record
 from lumina.media.sound import read_sound
 from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.spectral import SpectralVocoder
+from lumina.pipelines.audio import load_vocoder
 from lumina.training.recipes import FlowRecipe
 from lumina.training.trainer import train
 
@@ -116,6 +120,27 @@ def test_the_command_writes_sounds_with_their_record(folder, tmp_path, ending):
     assert path.with_suffix(".png").exists()
     assert main(["generate", "--from", str(path), "-o", str(again)]) == 0
     assert np.array_equal(read_sound(again), read_sound(path))
+
+
+@pytest.mark.parametrize("flags", [["--grid", "--images", "2"], ["--vary", "steps=1,2"]])
+def test_a_spectrogram_beside_a_grid_is_refused(folder, tmp_path, capsys, flags):
+    words = ["generate", "--model", str(folder), "a flute", "--spectrogram", *flags]
+    assert main([*words, "-o", str(tmp_path)]) == 1
+    assert "does not fit into one picture" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [9, 31, 1250])
+def test_a_length_of_whole_frames_has_no_frame_more(pipeline, number):
+    assert pipeline._frames(number * 0.016) == number
+
+
+def test_a_vocoder_that_is_not_known_is_named(parts, tmp_path):
+    folder = shutil.copytree(parts / "vocoder", tmp_path / "vocoder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_class_name": "BigVGGAN"}))
+    with pytest.raises(LuminaError, match="did you mean 'BigVGAN'"):
+        load_vocoder(folder, dtype=torch.float32)
 
 
 def test_pictures_are_refused_where_sound_is_made(folder, tmp_path, capsys):

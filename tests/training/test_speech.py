@@ -13,6 +13,7 @@ from lumina.media import read_record
 from lumina.media.sound import read_sound
 from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.modalities.speech import HINTS
+from lumina.pipelines.speech import REST
 from lumina.spelling import VOICES, count_frames
 from lumina.training.flow import FlowObjective
 from lumina.training.recipes import FlowRecipe
@@ -97,9 +98,10 @@ def test_training_tells_letters_and_voices_together_or_not_at_all(recipe):
 
 
 @pytest.mark.parametrize("voice", VOICES)
-def test_sounds_are_as_long_as_their_letters_say(pipeline, voice):
+def test_sounds_are_as_long_as_their_letters_say_and_a_rest(pipeline, voice):
     (sound,) = pipeline("the red cat sits", voice, 1.1, num_inference_steps=1).media
-    assert sound.shape == (count_frames("the red cat sits", voice, speed=1.1) * 256,)
+    frames = count_frames("the red cat sits", voice, speed=1.1) + REST
+    assert sound.shape == (frames * 256,)
     assert np.abs(sound).max() <= 1
 
 
@@ -147,7 +149,7 @@ def test_the_command_writes_speech_with_its_record(folder, tmp_path, ending):
     words = ["generate", "--model", str(folder), "The red cat sits.", "--voice", "man"]
     words += ["--speed", "1.2", "--steps", "1", "--seed", "3", "--spectrogram", "-o", str(path)]
     assert main(words) == 0
-    frames = count_frames("the red cat sits", "man", speed=1.2)
+    frames = count_frames("the red cat sits", "man", speed=1.2) + REST
     assert read_sound(path).shape == (frames * 256,)
     record = read_record(path)
     assert record["modality"] == "speech"

@@ -155,7 +155,7 @@ def test_a_clip_is_gone_on_with(folder, tmp_path, capsys):
     first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"
     assert main([*words, "a dog", "-o", str(first)]) == 0
     assert main([*words, "a dog", "--frames", "4", "--first", str(first), "-o", str(second)]) == 0
-    assert "the last 2 are taken" in capsys.readouterr().err
+    assert "the last 2 of the first frames are taken" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,8 @@ def test_a_clip_is_gone_on_with(folder, tmp_path, capsys):
         (["edit", "x.png", "a dog"], "needs a model of pictures"),
         (["generate", "a dog", "--two-stage"], "has no meaning"),
         (["generate", "a dog", "--first", "missing.png"], "cannot read"),
+        (["generate", "a dog", "--first", "missing.png", "--frames", "1"], "has no room"),
+        (["generate", "a dog", "--to-prompt", "a cat", "--frames", "1"], "has no room"),
     ],
 )
 def test_the_command_refuses_what_clips_cannot_be(

@@ -1,8 +1,8 @@
 """Exam of models of sounds: which instrument or effect is heard, and what guidance does.
 
-Each kind of sound is asked for as often as the others, and so are combinations of a kind with a
-number or a register that training leaves out; each kind is asked for by its name in other languages
-too. A judge that was made of other renderings says which kind a sound is nearest to. Without
+Each kind of sound is asked for as often as the others; and kinds with a number or a register that
+training leaves out, where the kind alone is judged too; each kind is asked for by its name in other
+languages. A judge that was made of other renderings says which kind a sound is nearest to. Without
 guidance: one sound of each kind is asked for again, with the same seed and guidance 1, so that what
 guidance adds is the difference to the line above.
 """
@@ -52,8 +52,7 @@ class SoundExam:
         rng = np.random.default_rng(SEED)
         briefs = [draw_brief(rng, kind=kinds[number % len(kinds)]) for number in range(count)]
         wishes = [_wish(ENGLISH, brief, number) for number, brief in enumerate(briefs)]
-        for number in range(count):
-            wishes.append(_wish(HELD_OUT, draw_brief(rng, is_held_out=True), number))
+        wishes += [_wish(HELD_OUT, _draw_unknown(rng), number) for number in range(count)]
         plain = {"guidance_scale": 1.0}
         for wish in wishes[: min(count, len(kinds))]:
             wishes.append(wish._replace(section=GUIDANCE, arguments=plain))
@@ -102,6 +101,17 @@ class SoundExam:
 
 
 EXAM = SoundExam
+
+
+def _draw_unknown(rng: np.random.Generator) -> Brief:
+    """A held-out brief that is told in words which no other one is told in.
+
+    An effect that sounds once is told as one of which nothing is said.
+    """
+    while True:
+        brief = draw_brief(rng, is_held_out=True)
+        if KINDS[brief.kind].is_played or brief.count != 1:
+            return brief
 
 
 def _wish(section: str, brief: Brief, number: int) -> Wish:

@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lumina.errors import LuminaError
@@ -75,10 +76,15 @@ def slug(prompt: str) -> str:
     return text.encode()[:SLUG_BYTES].decode(errors="ignore").strip("-") or "picture"
 
 
-def free_path(path: Path) -> Path:
-    """This path, with the first number that makes it new if it exists."""
+def free_path(path: Path, beside: Callable[[Path], Sequence[Path]] = lambda path: ()) -> Path:
+    """This path, with the first number that makes it new if it exists.
+
+    Args:
+        path: A file or a folder.
+        beside: Files that go with one of that name, which have to be new as well.
+    """
     number, candidate = 1, path
-    while candidate.exists():
+    while any(file.exists() for file in (candidate, *beside(candidate))):
         number += 1
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return candidate

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from lumina.errors import LuminaError
@@ -85,8 +86,16 @@ def open_picture(
 
 
 def see_on(image: Image.Image, color: str = "white") -> Image.Image:
-    """A picture upright, in red, green and blue; what is transparent turns into the color."""
+    """A picture upright, in red, green and blue, of 8 bits each, which are the upper ones of 16.
+
+    Args:
+        image: Of any mode.
+        color: What is transparent turns into it.
+    """
     upright = ImageOps.exif_transpose(image)
+    if upright.mode == "I" or upright.mode.startswith("I;16"):
+        # Pillow's own conversion would cut off what is above 255.
+        upright = Image.fromarray((np.asarray(upright).astype(np.int64) >> 8).astype(np.uint8))
     if not upright.has_transparency_data:
         return upright.convert("RGB")
     seen = upright.convert("RGBA")

@@ -109,7 +109,7 @@ def read_ply_record(path: Path) -> dict[str, Any]:
     raise LuminaError(f"{path} does not say how it was made", hint=_FROM_LUMINA)
 
 
-_ANY_PLY = "give a PLY file whose vertices have x, y and z"
+_ANY_PLY = "give a PLY file whose vertices have x, y and z, and no lists"
 _FROM_LUMINA = "give a cloud that `lumina generate` wrote"
 
 
@@ -149,12 +149,13 @@ def _vertices(path: Path, lines: list[str]) -> tuple[str, int, list[str], list[s
             elements += 1
             if elements == 1 and words[1:2] == ["vertex"] and words[-1].isdecimal():
                 count = int(words[-1])
-        elif words[:1] == ["property"] and elements == 1 and len(words) == 3:
-            types.append(NUMBERS.get(words[1], ""))
-            names.append(words[2])
+        elif words[:1] == ["property"] and elements == 1:
+            # Behind a list, which is of any length, the next point may begin anywhere.
+            types.append(NUMBERS.get(words[1], "") if len(words) == 3 else "")
+            names.append(words[-1])
     has_all = set(COORDINATES) <= set(names) and all(types) and len(set(names)) == len(names)
     if form not in ORDERS or count < 1 or not has_all:
-        raise LuminaError(f"{path} has no points at its beginning", hint=_ANY_PLY)
+        raise LuminaError(f"{path} has no points at its beginning that can be read", hint=_ANY_PLY)
     return form, count, names, types
 
 

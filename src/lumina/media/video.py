@@ -2,6 +2,9 @@
 
 import io
 import json
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ MOST_PIXELS = 1 << 29
 
 _COMMENT = "comment"
 _FROM_LUMINA = "give a clip that `lumina generate` wrote"
+_ANY_VIDEO = "give a video, such as an MP4 file"
 
 
 def write_mp4(
@@ -77,14 +81,14 @@ def read_mp4_record(path: Path) -> dict[str, Any]:
     Raises:
         LuminaError: If there is no such clip, or it was not made by lumina.
     """
-    with _opened(path) as container:
+    with _opened(path, hint=_FROM_LUMINA) as container:
         return _parse(path, container.metadata.get(_COMMENT))
 
 
 def read_gif_record(path: Path) -> dict[str, Any]:
     """The same for a GIF."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["GIF"]) as image:
             comment = image.info.get("comment")
     except UnidentifiedImageError as error:
         raise LuminaError(f"{path} is no GIF", hint=_FROM_LUMINA) from error
@@ -95,43 +99,56 @@ def read_gif_record(path: Path) -> dict[str, Any]:
     return _parse(path, comment.decode(errors="replace") if comment else None)
 
 
-def read_clip(path: Path) -> tuple[Clip, float]:
+def read_clip(path: Path, *, last: int | None = None) -> tuple[Clip, float]:
     """The frames of a video of any format that PyAV reads, and how many there are a second.
 
+    Args:
+        path: The file.
+        last: How many frames are kept, from the end. None keeps all.
+
+    Returns:
+        Upright frames, and their rate.
+
     Raises:
-        LuminaError: If it cannot be read, or has more than 537 million pixels in all.
+        LuminaError: If it cannot be read, or what is kept has more than 537 million pixels.
     """
-    frames, pixels = [], 0
-    with _opened(path) as container:
+    frames: deque[UInt8[np.ndarray, "height width 3"]] = deque(maxlen=last)
+    with _opened(path, hint=_ANY_VIDEO) as container:
         if not container.streams.video:
-            raise LuminaError(f"{path} has no pictures", hint="give a video")
+            raise LuminaError(f"{path} has no pictures", hint=_ANY_VIDEO)
         rate = container.streams.video[0].average_rate or 1
         for frame in container.decode(video=0):
-            pixels += frame.width * frame.height
-            if pixels > MOST_PIXELS:
+            quarters = round(frame.rotation / 90)  # counterclockwise
+            frames.append(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
+            if len(frames) * frame.width * frame.height > MOST_PIXELS:
                 raise LuminaError(
                     f"{path} has more than {MOST_PIXELS / 1e6:.0f} million pixels in all",
                     hint="cut it, or make it smaller",
                 )
-            frames.append(frame.to_ndarray(format="rgb24"))
     if not frames:
-        raise LuminaError(f"{path} has no frames", hint="give a video")
+        raise LuminaError(f"{path} has no frames", hint=_ANY_VIDEO)
     return np.stack(frames), float(rate)
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path, *, hint: str) -> Iterator[Any]:
+    """A video that is open; what is damaged may be found out only while it is decoded."""
     import av
 
     try:
-        return av.open(str(path))
+        # Tags that are not UTF-8 are of other programs.
+        with av.open(str(path), metadata_errors="replace") as container:
+            yield container
     except (av.FFmpegError, OSError) as error:
-        raise LuminaError(
-            f"cannot read {path}: {error.strerror or error}", hint=_FROM_LUMINA
-        ) from error
+        raise LuminaError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
 
 
 def _parse(path: Path, text: str | None) -> dict[str, Any]:
+    refusal = LuminaError(f"{path} does not say how it was made", hint=_FROM_LUMINA)
     try:
-        return json.loads(text or "")
+        record = json.loads(text or "")
     except ValueError as error:
-        raise LuminaError(f"{path} does not say how it was made", hint=_FROM_LUMINA) from error
+        raise refusal from error
+    if not isinstance(record, dict):
+        raise refusal
+    return record

@@ -58,7 +58,11 @@ def decode_points(x: Float[Tensor, "*b 3 n"]) -> Float[Tensor, "*b n 3"]:
 
 
 def draw_noise(
-    count: int, generator: torch.Generator, *, trained: int = TRAINED_POINTS, kept: float = KEPT
+    count: int,
+    generator: torch.Generator | None,
+    *,
+    trained: int = TRAINED_POINTS,
+    kept: float = KEPT,
 ) -> Float[Tensor, "3 n"]:
     """Noise for a cloud: that of as many points as in training, each with others around it.
 
@@ -70,7 +74,7 @@ def draw_noise(
 
     Args:
         count: How many points, at least `trained`.
-        generator: Source of chance.
+        generator: Source of chance, on whose device the noise is. None is torch's own.
         trained: Points of a cloud in training.
         kept: Share of the variance, in [0, 1], that the points of a group have in common. 0 is
             independent noise.
@@ -78,11 +82,12 @@ def draw_noise(
     Source:
         Ours. The shares of groups and of points within them add up to a variance of 1.
     """
-    first = torch.randn(3, trained, generator=generator)
+    device = "cpu" if generator is None else generator.device
+    first = torch.randn(3, trained, generator=generator, device=device)
     if count == trained:
         return first
     group = torch.arange(count) % trained
-    own = torch.randn(3, count, generator=generator)
+    own = torch.randn(3, count, generator=generator, device=device)
     return math.sqrt(kept) * first[:, group] + math.sqrt(1 - kept) * own
 
 

@@ -122,7 +122,7 @@ class VideoModality:
 
     def show(self, medium: UInt8[np.ndarray, "frames height width 3"]) -> Image.Image:
         """Up to eight frames side by side."""
-        step = max(1, len(medium) // 8)
+        step = -(-len(medium) // 8)
         return put_side_by_side([Image.fromarray(frame) for frame in medium[::step]])
 
 

@@ -16,10 +16,10 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
 from lumina.checkpoints.folder import read_config
 from lumina.encoders.text import FEATURE_LAYER, PLACE
-from lumina.errors import LuminaError
+from lumina.errors import LuminaError, UnknownNameError
 from lumina.modalities import Scaling
 from lumina.modalities.sound.autoencoder import MelAutoencoder
-from lumina.modalities.sound.mel import HOP, SAMPLE_RATE
+from lumina.modalities.sound.mel import SAMPLE_RATE, frames_of
 from lumina.modalities.sound.modality import SoundCodec, latents_of
 from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.modalities.sound.vocoder import BigVGAN
@@ -164,7 +164,8 @@ class LuminaAudioPipeline(MediaPipeline):
         )
         media: Any = self._hand_out(x, output_type, return_dict=False)[0]
         if output_type == "np" and seconds is not None:
-            media = [one[: math.ceil(seconds * SAMPLE_RATE)] for one in media]
+            samples = math.ceil(round(seconds * SAMPLE_RATE, 6))  # as `frames_of` does
+            media = [one[:samples] for one in media]
         return MediaOutput(media=media) if return_dict else (media,)
 
     def _frames(self, seconds: float | None) -> int:
@@ -175,18 +176,20 @@ class LuminaAudioPipeline(MediaPipeline):
                 f"seconds is {seconds:g}, which is out of range",
                 hint=f"allowed: above 0, up to {LONGEST:g}",
             )
-        return math.ceil(seconds * SAMPLE_RATE / HOP)
+        return frames_of(seconds)
 
 
 def load_vocoder(folder: Path, *, dtype: torch.dtype) -> Any:
     """The vocoder in a folder, of whichever kind it is.
 
     Raises:
-        LuminaError: If there is none.
+        LuminaError: If there is none, or it is of an unknown kind.
     """
     if not folder.is_dir():
         raise LuminaError(
             f"there is no vocoder {folder}", hint="put one beside the autoencoder, called vocoder"
         )
-    kind = VOCODERS[read_config(folder)["_class_name"]]
-    return kind.from_pretrained(folder, torch_dtype=dtype).eval()
+    name = read_config(folder).get("_class_name", "")
+    if name not in VOCODERS:
+        raise UnknownNameError.among(VOCODERS, name, kind="vocoder")
+    return VOCODERS[name].from_pretrained(folder, torch_dtype=dtype).eval()

@@ -141,8 +141,6 @@ class LuminaPointCloudPipeline(MediaPipeline):
 
 def _noise(clouds: int, points: int, generator: Source) -> Float[Tensor, "b 3 n"]:
     """Noise of each cloud, from its generator."""
-    if generator is None:
-        generator = torch.Generator().manual_seed(torch.seed() % 2**63)
     sources = generator if isinstance(generator, list) else [generator] * clouds
     if len(sources) != clouds:
         raise LuminaError(

@@ -28,6 +28,9 @@ from lumina.pipelines.media import MediaOutput, Source
 from lumina.spelling import SPEEDS, VOICES, count_frames, read_letters
 from lumina.types import Velocity
 
+REST = 16
+"""Frames of silence after a sentence: some time to end in, as there was in training."""
+
 
 class LuminaSpeechPipeline(ImagePipeline):
     """Speech from sentences.
@@ -141,7 +144,8 @@ class LuminaSpeechPipeline(ImagePipeline):
         for text, source in zip(texts, sources, strict=True):
             self._begin_call()
             frames = count_frames(text, voice, speed=speed)
-            hints = torch.stack([tell(text, frames), tell(away, frames)])
+            total = frames + REST
+            hints = torch.stack([tell(one, total, spoken=frames) for one in (text, away)])
             x = self._say(hints, voice, num_inference_steps, source, callback_on_step_end)
             mel = SCALING.unscale(x)
             media += (

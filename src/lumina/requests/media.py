@@ -29,6 +29,8 @@ class MediaRequest(ImageRequest):
     A subclass is all that the command line, the catalog and checkpoints know of a modality.
     """
 
+    has_size: ClassVar[bool] = False
+    """Whether what it makes has a width and a height."""
     modality: ClassVar[str]
     """A name of `lumina.modalities`."""
     pipeline: ClassVar[str]
@@ -82,6 +84,15 @@ def _refuse_two_beginnings(request: "TextToVideo") -> None:
         )
 
 
+def _refuse_lone_frame(request: "TextToVideo") -> None:
+    if request.frames == 1 and (request.first or request.to_prompt):
+        flag = "--first" if request.first else "--to-prompt"
+        raise LuminaError(
+            f"a clip of one frame has no room for what {flag} asks for",
+            hint="ask for two frames or more",
+        )
+
+
 def _check_files(paths: Sequence[str]) -> None:
     for path in paths:
         if not path:
@@ -92,7 +103,12 @@ def _check_files(paths: Sequence[str]) -> None:
 class TextToVideo(MediaRequest):
     """Make clips from prompts, by models of clips."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (*MediaRequest.rules, _refuse_two_beginnings)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *MediaRequest.rules,
+        _refuse_two_beginnings,
+        _refuse_lone_frame,
+    )
+    has_size = True
     endings: ClassVar[tuple[str, ...]] = (".mp4", ".gif")
     modality = "video"
     pipeline = "LuminaVideoPipeline"
@@ -113,6 +129,7 @@ class TextToVideo(MediaRequest):
         None,
         "what the clip turns into, without a cut",
         metavar="PROMPT",
+        separator="|",
         check=check_prompt_of("--to-prompt"),
     )
 
@@ -236,6 +253,7 @@ class TextToMultiView(MediaRequest):
     """Make views of things from all around them, by models of views."""
 
     rules: ClassVar[tuple[Rule, ...]] = (*MediaRequest.rules, _refuse_lone_view)
+    has_size = True
     endings: ClassVar[tuple[str, ...]] = (".png", ".gif")
     modality = "multiview"
     pipeline = "LuminaMultiViewPipeline"

@@ -23,9 +23,6 @@ from lumina.training.data.dataset import crops_of
 from lumina.training.data.sources import read_sources
 from lumina.training.recipes import FlowRecipe
 
-ADAPTER = "default"
-"""What diffusers calls an adapter that has no name."""
-
 
 def make_network(
     recipe: FlowRecipe, *, is_shared: bool = False, is_empty: bool = False
@@ -49,7 +46,13 @@ def make_network(
     else:
         network = _start(recipe)
     if recipe.start_from and recipe.modality != "image":
-        network = grow(network, latent_settings(recipe))
+        start, network = network, grow(network, latent_settings(recipe))
+        if network is not start and recipe.lora_rank and not (recipe.lora_merge or recipe.parts_of):
+            raise LuminaError(
+                f"{recipe.start_from} was grown to {recipe.modality}, and adapters alone do not say"
+                " how",
+                hint="set lora_merge = true, or parts_of",
+            )
     elif recipe.start_from and (recipe.lora_merge or not recipe.lora_rank):
         # Adapters alone are used with the network that they were trained on, as it is.
         network.register_to_config(sample_size=latent_settings(recipe)["sample_size"])
@@ -195,6 +198,14 @@ def _adapt(network: FlowTransformer, recipe: FlowRecipe, *, is_shared: bool) -> 
             init_lora_weights=True,
         )
     )
+    layers = {name for name, layer in network.named_modules() if layer is not network}
+    if lost := [
+        end for end in recipe.lora_whole if not any(_ends_with(one, end) for one in layers)
+    ]:
+        raise LuminaError(
+            f"no layer's name ends in {', '.join(lost)}, of lora_whole",
+            hint=f"such as {', '.join(sorted({name.split('.', 2)[-1] for name in names})[:8])}",
+        )
     for name, weight in network.named_parameters():
         layer = name.rpartition(".")[0]
         if any(_ends_with(layer, end) for end in recipe.lora_whole):

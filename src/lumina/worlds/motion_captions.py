@@ -5,12 +5,10 @@ What they leave unsaid is white, as for pictures, and a spin that names no direc
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from lumina.worlds.captions import BACKGROUND, COLORS, add_article
 from lumina.worlds.drawings import PALETTE
 from lumina.worlds.motion import MOTIONS, Clip
-from lumina.worlds.vocabulary import LANGUAGES, names
+from lumina.worlds.vocabulary import names
 
 # English, after the thing.
 AFTER: dict[tuple[str, str | None], tuple[str, ...]] = {
@@ -105,20 +103,6 @@ def write_every(clip: Clip, language: str = "en") -> tuple[str, ...]:
         if clip.background == "white":
             captions += [moving, bare] if bare else [moving]
     return tuple(captions)
-
-
-def draw_caption(clip: Clip, rng: np.random.Generator, *, foreign: float = 0.0) -> str:
-    """One of a clip's captions.
-
-    Args:
-        clip: What happens.
-        rng: Source of chance.
-        foreign: Share of captions in other languages than English.
-    """
-    others = [language for language in LANGUAGES if language != "en"]
-    language = others[rng.integers(len(others))] if rng.random() < foreign else "en"
-    captions = write_every(clip, language)
-    return captions[rng.integers(len(captions))]
 
 
 def _moving_things(clip: Clip, language: str) -> Iterator[tuple[str, str | None]]:

@@ -19,7 +19,6 @@ from lumina.worlds.grounds import KINDS, Color, Ground, paint_ground
 from lumina.worlds.vocabulary import COMMON, names
 
 DIGITS = 10
-SPLITS = ("train", "test")
 
 EXTENTS = (0.5, 1.0)  # longer side of a thing, as a share of the shorter side of the canvas
 STRETCH = 1.35  # most that a side of a thing grows against the other

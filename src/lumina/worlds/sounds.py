@@ -71,8 +71,8 @@ def draw_brief(
     Args:
         rng: Source of chance.
         kind: What sounds. None is any.
-        is_held_out: Whether to draw one that is never trained on, or one that may be. Kinds that
-            sound all the time have none that is held out.
+        is_held_out: Whether to draw one that is never trained on, or one that may be. Of a kind
+            that has none of the one or the other, there is no end.
     """
     while True:
         brief = _any_brief(rng, kind or str(rng.choice(list(KINDS))))

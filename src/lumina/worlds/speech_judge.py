@@ -7,7 +7,7 @@ learned from.
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from jaxtyping import Float
 
 from lumina.errors import LuminaError
 from lumina.worlds.sentences import FORMS, SLOTS, draw_sentence, is_held_out
-from lumina.worlds.speaking import speak
 
 JUDGE_SEED = 77
 """Nothing that is trained has this seed."""
@@ -65,17 +64,6 @@ class Listener:
         return self._decoder.lookup_word(word)
 
 
-def word_error_rate(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> float:
-    """Words that were heard wrongly, left out or added, relative to those that were said.
-
-    Args:
-        pairs: For each sentence, the words that were to be said and those that were heard.
-    """
-    pairs = list(pairs)
-    mistakes = sum(count_mistakes(said, heard) for said, heard in pairs)
-    return mistakes / sum(len(said) for said, _ in pairs)
-
-
 def count_mistakes(said: Sequence[str], heard: Sequence[str]) -> int:
     """Fewest words to change, add or leave out to make one sentence of the other."""
     row = list(range(len(heard) + 1))
@@ -96,27 +84,6 @@ def judge_sentences(count: int) -> list[str]:
         if is_held_out(sentence):
             chosen[sentence] = None
     return list(chosen)
-
-
-def judge_speech(
-    sounds: Iterable[Float[np.ndarray, " _"]],
-    sentences: Sequence[str],
-    listener: Listener,
-) -> float:
-    """Word error rate of sounds that were to say sentences."""
-    return word_error_rate(
-        (sentence.split(), listener.hear(sound))
-        for sentence, sound in zip(sentences, sounds, strict=True)
-    )
-
-
-def judge_source(sentences: Sequence[str], voice: str, listener: Listener) -> float:
-    """Word error rate of the voice that models learn from.
-
-    Raises:
-        LuminaError: If the program of the voice is not installed.
-    """
-    return judge_speech((speak(one, voice) for one in sentences), sentences, listener)
 
 
 def write_grammar() -> str:

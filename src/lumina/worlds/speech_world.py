@@ -54,11 +54,13 @@ class SpeechWorld:
     sizes = ((256,),)
 
     def check(self) -> None:
-        """Refuse if a program that speaks is missing, or no sentence is as long as asked for."""
-        if self.shortest + _LEAST_RANGE > self.longest or self.longest < _FEWEST_FRAMES:
+        """Refuse if a program that speaks is missing, or few sentences are as long as asked for."""
+        is_narrow = self.shortest + _LEAST_RANGE > self.longest
+        if is_narrow or self.longest < _FEWEST_FRAMES or self.shortest > _MOST_FRAMES:
             raise LuminaError(
                 f"few sentences are {self.shortest} to {self.longest} frames long",
-                hint="set longest above shortest and 64, by 16 at least",
+                hint=f"set shortest to {_MOST_FRAMES} at most, and longest above it and"
+                f" {_FEWEST_FRAMES}, by {_LEAST_RANGE} at least",
             )
         for speaker in SPEAKERS.values():
             check_program(speaker.program)
@@ -100,4 +102,4 @@ class SpeechWorld:
 WORLD = SpeechWorld
 
 _LEAST_RANGE = 16
-_FEWEST_FRAMES = 64
+_FEWEST_FRAMES, _MOST_FRAMES = 64, 200

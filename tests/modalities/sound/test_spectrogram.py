@@ -23,3 +23,8 @@ def test_a_sound_in_the_second_half_is_bright_on_the_right():
 @pytest.mark.parametrize("samples", [100, 16_000, 160_000])
 def test_a_picture_has_one_size_whatever_the_length(samples):
     assert draw_spectrogram(np.zeros(samples)).size == draw_spectrogram(np.ones(500)).size
+
+
+def test_silence_is_dark():
+    picture = np.asarray(draw_spectrogram(np.zeros(16_000), width=100, height=200).convert("L"))
+    assert picture[16:-_BOTTOM, _LEFT : _LEFT + 100].max() < 8

@@ -9,6 +9,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -89,12 +90,14 @@ class MelAutoencoder(ModelMixin, ConfigMixin):
         """How many frames of the spectrogram each latent stands for."""
         return 2 ** len(self.config["halved_levels"])
 
+    @apply_forward_hook
     def encode(self, mel: Float[Tensor, "b mels frames"]) -> AutoencoderKLOutput:
         """Distribution of the latents, in `latent_dist`, not scaled."""
         scaled = (mel - self.config["mel_mean"]) / self.config["mel_spread"]
         moments = self.quant_conv(self.encoder(scaled))
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments))
 
+    @apply_forward_hook
     def decode(self, latents: Float[Tensor, "b c latent_frames"]) -> DecoderOutput:
         """The spectrogram of latents that are not scaled, in `sample`."""
         scaled = self.decoder(self.post_quant_conv(latents))

@@ -10,6 +10,9 @@ WINDOW, HOP = 1024, 128
 QUIETEST_DB = -80.0
 """Decibels below the loudest point, where a picture is black."""
 
+SILENCE_DB = -120.0
+"""What silence counts as, which has no loudness."""
+
 FREQUENCIES = (100, 200, 500, 1000, 2000, 4000, 8000)
 """Where the vertical axis is labelled, in Hz."""
 
@@ -45,9 +48,10 @@ def _levels(waveform: Float[np.ndarray, " samples"], height: int) -> Float[np.nd
     power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1)) ** 2
     places = np.linspace(0, mel_of(SAMPLE_RATE / 2), height)
     bins = 700 * (10 ** (places / 2595) - 1) * WINDOW / SAMPLE_RATE
-    decibels = 10 * np.log10(power + 1e-12)
+    decibels = 10 * np.log10(power + 10 ** (SILENCE_DB / 10))
     rows = np.stack([np.interp(bins, np.arange(decibels.shape[1]), frame) for frame in decibels], 1)
-    return np.clip((rows - rows.max()) / -QUIETEST_DB + 1, 0, 1)
+    loudest = max(rows.max(), SILENCE_DB - QUIETEST_DB)  # so that silence alone is black
+    return np.clip((rows - loudest) / -QUIETEST_DB + 1, 0, 1)
 
 
 def _label(canvas: Image.Image, seconds: float, width: int, height: int) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from lumina.errors import LuminaError
+from lumina.media import see_on
 from lumina.types import Size
 
 ORIENTATION = 0x0112  # EXIF tag
@@ -87,7 +88,7 @@ class StoredPicture:
             BrokenPictureError: If it cannot be read, or has changed its size.
         """
         with _explained(), self.place.open() as stream, Image.open(stream) as image:
-            picture = to_rgb(ImageOps.exif_transpose(image))
+            picture = to_rgb(image)
         if picture.size != self.size:
             raise BrokenPictureError(
                 f"it is {picture.width}x{picture.height}, and its header said"
@@ -106,21 +107,14 @@ class StoredPicture:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as RGB: transparency over white, 16 bits rounded down to 8.
+    """A picture of any mode as RGB, upright: transparency over white, 16 bits rounded down to 8.
 
     Raises:
         BrokenPictureError: If its numbers have no known range.
     """
     if image.mode == "F" or (image.mode == "I" and _range_of(image)[1] > LARGEST_VALUE):
         raise BrokenPictureError("its numbers are neither 8 nor 16 bits, and have no known range")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow's own conversion would cut off what is above 255.
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    seen = image.convert("RGBA")
-    white = Image.new("RGBA", seen.size, "white")
-    return Image.alpha_composite(white, seen).convert("RGB")
+    return see_on(image)
 
 
 def _range_of(image: Image.Image) -> tuple[int, int]:

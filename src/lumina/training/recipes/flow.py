@@ -130,7 +130,12 @@ class FlowRecipe(Recipe):
         for name, value in needing.items():
             if value and not self.start_from:
                 raise LuminaError(f"{name} needs a network to start from", hint="set start_from")
-        if self.lora_whole and self.lora_rank and not (self.lora_merge or self.parts_of):
+        if self.lora_whole and not self.lora_rank:
+            raise LuminaError(
+                "lora_whole names layers beside adapters, and there are none",
+                hint="set lora_rank, or leave lora_whole out",
+            )
+        if self.lora_whole and not (self.lora_merge or self.parts_of):
             raise LuminaError(
                 f"{', '.join(self.lora_whole)} would be trained whole and not be written, since"
                 " files of adapters hold nothing else",

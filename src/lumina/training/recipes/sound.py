@@ -20,6 +20,14 @@ class SoundRecipe(Recipe):
     speech: float = setting(0.0, "share of speech among them", ge=0, le=1)
     frames: int = setting(64, "length of the training parts in frames of 16 ms", ge=16)
 
+    def check(self) -> None:
+        """Refuse shares that are more than all."""
+        if self.music + self.speech > 1:
+            raise LuminaError(
+                f"music is {self.music} of the sounds and speech {self.speech}, more than all",
+                hint="lower one: what is left are other sounds",
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class MelAutoencoderRecipe(SoundRecipe):
@@ -42,6 +50,7 @@ class MelAutoencoderRecipe(SoundRecipe):
 
     def check(self) -> None:
         """Refuse channels that do not divide into the groups, and parts that do not halve."""
+        super().check()
         for multiplier in self.multipliers:
             if self.width * multiplier % self.groups:
                 raise LuminaError(

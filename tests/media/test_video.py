@@ -1,0 +1,112 @@
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lumina.errors import LuminaError
+from lumina.media import read_record, video
+from lumina.media.video import read_clip, write_gif, write_mp4
+from lumina.tasks import Pictures
+
+av = pytest.importorskip("av")
+
+
+def make_clip(frames: int = 6) -> np.ndarray:
+    """Frames that are ever brighter, each with a white corner at its top left."""
+    grays = np.arange(frames) * 30
+    clip = np.broadcast_to(grays[:, None, None, None], (frames, 32, 64, 3)).astype(np.uint8)
+    clip[:, :16, :16] = 255
+    return clip
+
+
+def write(path, frames: int = 6):
+    write_mp4(path, make_clip(frames), {"seed": 7}, frame_rate=8)
+    return path
+
+
+def test_a_clip_that_is_damaged_is_refused(tmp_path):
+    path = tmp_path / "a.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+    write_mp4(path, noise, {}, frame_rate=8)
+    content = bytearray(path.read_bytes())
+    begin = content.index(b"mdat") + 4
+    content[begin : begin + 40_000] = bytes([255]) * 40_000
+    path.write_bytes(content)
+    with pytest.raises(LuminaError, match=r"cannot read .*a\.mp4.*\nhint: give a video"):
+        read_clip(path)
+
+
+def test_what_is_no_clip_is_refused_by_what_it_is_wanted_for(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"not a clip")
+    with pytest.raises(LuminaError, match="hint: give a video"):
+        read_clip(path)
+    with pytest.raises(LuminaError, match="hint: give a clip that `lumina generate` wrote"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("comment", [b"2021", b"[]", b"by hand"])
+def test_a_comment_of_another_program_is_no_record(tmp_path, comment):
+    path = tmp_path / "a.gif"
+    Image.new("RGB", (8, 8)).save(path, comment=comment)
+    with pytest.raises(LuminaError, match="does not say how it was made"):
+        read_record(path)
+
+
+def test_a_picture_that_is_called_a_gif_is_refused(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.gif", format="PNG")
+    with pytest.raises(LuminaError, match="is no GIF"):
+        read_record(tmp_path / "a.gif")
+
+
+def test_the_last_frames_alone_are_kept(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mp4")
+    whole, rate = read_clip(path)
+    last, same_rate = read_clip(path, last=2)
+    assert len(whole) == 6
+    assert np.array_equal(last, whole[-2:])
+    assert rate == same_rate == 8
+    assert len(read_clip(path, last=9)[0]) == 6
+    monkeypatch.setattr(video, "MOST_PIXELS", 3 * 32 * 64)
+    assert len(read_clip(path, last=3)[0]) == 3
+    with pytest.raises(LuminaError, match="million pixels"):
+        read_clip(path, last=4)
+
+
+# As phones write them: where an axis of the frame points, as fixed-point numbers.
+TURNS = {0: (1, 0, 0, 1), 1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}
+
+
+@pytest.mark.parametrize("quarters", TURNS)
+def test_a_clip_of_a_camera_that_was_turned_is_upright(tmp_path, quarters):
+    path = write(tmp_path / "a.mp4")
+    upright = read_clip(path)[0]
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 44
+    a, b, c, d = (1 << 16) * np.array(TURNS[quarters])
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    assert np.array_equal(read_clip(path)[0], np.rot90(upright, quarters, axes=(1, 2)))
+
+
+def test_first_frames_are_read_once_and_told_once(tmp_path):
+    path, told = write(tmp_path / "a.mp4"), []
+    pictures = Pictures(told.append)
+    frames = pictures.read_frames([str(path)], "32x16", 2)
+    path.unlink()
+    assert pictures.read_frames([str(path)], "32x16", 2) == frames
+    assert [frame.size for frame in frames] == [(32, 16)] * 2
+    brightness = [int(np.asarray(frame)[12, 24].mean()) for frame in frames]
+    assert brightness == pytest.approx([120, 150], abs=6)
+    assert [text.partition("a.mp4 ")[2] or text for text in told] == [
+        "is 64x32, and is resized to 32x16",
+        "the last 2 of the first frames are taken",
+    ]
+
+
+def test_a_clip_that_is_not_too_long_is_taken_whole(tmp_path):
+    told = []
+    write_gif(tmp_path / "a.gif", make_clip(2), {}, frame_rate=8)
+    assert len(Pictures(told.append).read_frames([str(tmp_path / "a.gif")], "64x32", 2)) == 2
+    assert not told
