@@ -114,6 +114,12 @@ MODELS = {
             defaults={"steps": 16, "guidance": 2.0},
         ),
         Model(
+            name="lumina-mini-multiview",
+            summary="ten kinds of items in eight colors, from up to eight sides",
+            task="text to views",
+            defaults={"steps": 12, "guidance": 3.0},
+        ),
+        Model(
             name="lumina-mini-points",
             summary="clouds of twelve kinds of solids, of 256 to 8,192 points",
             task="text to points",

@@ -88,7 +88,7 @@ class Cast:
         """
         while True:
             thing = self.things[rng.integers(len(self.things))]
-            kind = kinds[rng.integers(len(kinds))]
+            kind = kinds[int(rng.integers(len(kinds)))]
             if not self.backgrounds(thing) or (kind == "spin" and not self.is_spinner(thing)):
                 continue
             clip = self.draw_of(thing, kind, rng, frames=frames)
