@@ -198,10 +198,9 @@ def _adapt(network: FlowTransformer, recipe: FlowRecipe, *, is_shared: bool) -> 
             init_lora_weights=True,
         )
     )
-    layers = {name for name, layer in network.named_modules() if layer is not network}
-    if lost := [
-        end for end in recipe.lora_whole if not any(_ends_with(one, end) for one in layers)
-    ]:
+    layers = [name for name, _ in network.named_modules()]
+    ends = recipe.lora_whole
+    if lost := [end for end in ends if not any(_ends_with(layer, end) for layer in layers)]:
         raise LuminaError(
             f"no layer's name ends in {', '.join(lost)}, of lora_whole",
             hint=f"such as {', '.join(sorted({name.split('.', 2)[-1] for name in names})[:8])}",

@@ -39,7 +39,7 @@ class ItemsWorld:
                 )
 
     def draw(self, rng: np.random.Generator) -> Item:
-        """An item of any kind and color."""
+        """An item that is not held out, or one that is."""
         return draw_item(rng, is_held_out=self.held_out)
 
     def make(self, brief: Item, size: tuple[int, ...]) -> UInt8[np.ndarray, "views side side 3"]:

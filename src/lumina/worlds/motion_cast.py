@@ -81,7 +81,7 @@ class Cast:
 
         Args:
             rng: Source of chance.
-            kinds: Kinds of motion to choose from, each as likely as the others.
+            kinds: Kinds of motion to choose from.
             is_held_out: Whether to draw a thing in a motion that is never trained on, or one that
                 may be. Nothing that is still is held out.
             frames: For how many of them the thing is to stay in view.

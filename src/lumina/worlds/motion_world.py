@@ -49,7 +49,7 @@ class MotionWorld:
             )
 
     def draw(self, rng: np.random.Generator) -> Clip:
-        """A clip, of which each kind is as likely as the others."""
+        """A clip of any of the kinds."""
         return usual_cast().draw(rng, kinds=self.kinds, is_held_out=self.held_out)
 
     def make(
