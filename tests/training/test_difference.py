@@ -162,9 +162,11 @@ def test_parts_that_would_be_lost_are_refused(recipe, changes, reason):
         dataclasses.replace(recipe, **changes).check()
 
 
-def test_layers_to_train_whole_that_there_are_not_are_refused(recipe):
-    with pytest.raises(LuminaError, match="ends in no_such, of lora_whole"):
-        make_network(dataclasses.replace(recipe, lora_whole=("patch_embedder.proj", "no_such")))
+@pytest.mark.parametrize("end", ["no_such", "attn2.to_k"])
+def test_layers_that_would_not_be_trained_whole_are_refused(recipe, end):
+    """Such as one that has an adapter."""
+    with pytest.raises(LuminaError, match=f"ends in {end}, of lora_whole"):
+        make_network(dataclasses.replace(recipe, lora_whole=("patch_embedder.proj", end)))
 
 
 def test_adapters_alone_are_refused_for_a_network_that_grew(recipe):

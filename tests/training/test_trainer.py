@@ -146,6 +146,12 @@ def test_a_changed_recipe_says_from_what_to_what(tmp_path):
         train(recipe(tmp_path, steps=13))
 
 
+def test_a_run_may_be_compiled_when_it_goes_on(tmp_path):
+    began = recipe(tmp_path).to_json()
+    assert recipe(tmp_path, compile=True).changes_since(began) == {}
+    assert recipe(tmp_path, batch_size=3).changes_since(began).keys() == {"batch_size"}
+
+
 def test_zero_clips_nothing(tmp_path):
     free = weights(train(recipe(tmp_path / "free", clip=0.0)))
     wide = weights(train(recipe(tmp_path / "wide", clip=1e9)))

@@ -198,17 +198,20 @@ def _adapt(network: FlowTransformer, recipe: FlowRecipe, *, is_shared: bool) -> 
             init_lora_weights=True,
         )
     )
-    layers = [name for name, _ in network.named_modules()]
-    ends = recipe.lora_whole
-    if lost := [end for end in ends if not any(_ends_with(layer, end) for layer in layers)]:
-        raise LuminaError(
-            f"no layer's name ends in {', '.join(lost)}, of lora_whole",
-            hint=f"such as {', '.join(sorted({name.split('.', 2)[-1] for name in names})[:8])}",
-        )
-    for name, weight in network.named_parameters():
-        layer = name.rpartition(".")[0]
-        if any(_ends_with(layer, end) for end in recipe.lora_whole):
+    for end in recipe.lora_whole:
+        whole = [
+            weight
+            for name, weight in network.named_parameters()
+            if _ends_with(name.rpartition(".")[0], end)
+        ]
+        if not whole:
+            raise LuminaError(
+                f"no layer without adapters has a name that ends in {end}, of lora_whole",
+                hint="leave it out there, or take it out of lora_layers",
+            )
+        for weight in whole:
             weight.requires_grad_(True)
+    for weight in network.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
 
