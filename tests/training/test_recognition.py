@@ -35,7 +35,7 @@ def recipe(tmp_path):
 @pytest.fixture
 def make(gallery):
     def make(recipe):
-        return RecognitionObjective(recipe, {"train": gallery, "test": gallery})
+        return RecognitionObjective(recipe, {"train": gallery, "validation": gallery})
 
     return make
 

@@ -39,7 +39,7 @@ class RecognitionObjective:
 
     def __init__(self, recipe: RecognitionRecipe, galleries: dict[str, Gallery] | None = None):
         self.recipe = recipe
-        self.galleries = galleries or {name: open_gallery(name) for name in ("train", "test")}
+        self.galleries = galleries or {name: open_gallery(name) for name in ("train", "validation")}
         self.names = self.galleries["train"].names
         self.module = self._start() if recipe.start_from else self._build()
 
@@ -72,7 +72,7 @@ class RecognitionObjective:
         """Pictures that were never trained on, and what the network takes them for."""
         rng = np.random.default_rng((self.recipe.seed, 8))
         sizes = [draw_size(rng, self.recipe) for _ in range(GRID)]
-        shown = self._draw(rng, self.galleries["test"], sizes)
+        shown = self._draw(rng, self.galleries["validation"], sizes)
         guesses = rank(self._logits(shown.pictures).cpu(), self.names, top=1)
         pixels = [((p.permute(1, 2, 0).numpy() + 1) * 127.5).round() for p in shown.pictures]
         pictures = [Image.fromarray(picture.astype(np.uint8)) for picture in pixels]
@@ -128,7 +128,7 @@ class RecognitionObjective:
         rng = np.random.default_rng((self.recipe.seed, 9))
         width, height = (round(factor * self.recipe.side) for factor in scale)
         sizes = [Size(width, height)] * self.recipe.unseen
-        drawn = self._draw(rng, self.galleries["test"], sizes)
+        drawn = self._draw(rng, self.galleries["validation"], sizes)
         parts = range(0, len(drawn.labels), self.recipe.batch_size)
         logits = [
             self._logits(drawn.pictures[start : start + self.recipe.batch_size]) for start in parts

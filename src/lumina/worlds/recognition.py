@@ -26,7 +26,7 @@ DRAWING_TURN, DIGIT_TURN = 40.0, 20.0  # degrees; a 6 stays apart from a 9
 NOISE = 20.0  # largest standard deviation, in levels of 255
 GAINS, OFFSETS = (0.75, 1.15), (-20.0, 20.0)  # of contrast, and of light in levels
 
-_EVERY = 5  # of so many scans of digits, one is for tests
+_EVERY = 5  # of so many scans of digits, one is kept, in turn to validate and to test
 _SCAN_LEVELS = 16
 _SCAN_SIDE = 128  # pixels to which the scans of 8 are smoothed
 _PAPER = 130  # ground behind digits is lighter than this, or darker than its opposite
@@ -79,10 +79,10 @@ class View:
 
 @functools.cache
 def open_gallery(split: str) -> Gallery:
-    """All drawings and digits, of which those for tests are scans that training never sees.
+    """All drawings and digits, where each split has scans of its own.
 
     Args:
-        split: "train" or "test". Drawings of emoji are the same in both.
+        split: "train", "validation" or "test". Drawings of emoji are the same in all.
 
     Raises:
         LuminaError: If the font, the names of emoji, or scikit-learn are not installed.
@@ -165,10 +165,11 @@ def _digits(split: str) -> list[tuple[Image.Image, ...]]:
             hint="pip install 'lumina-t2x[train]'",
         ) from error
     known: Any = load_digits()
-    is_test = np.arange(len(known.target)) % _EVERY == 0
-    chosen = is_test if split == "test" else ~is_test
+    is_kept = np.arange(len(known.target)) % _EVERY == 0
+    chosen = ~is_kept if split == "train" else is_kept
     scans, labels = known.images[chosen], known.target[chosen]
-    return [tuple(map(_smooth, scans[labels == digit])) for digit in range(DIGITS)]
+    part = {"train": slice(None), "validation": slice(0, None, 2), "test": slice(1, None, 2)}[split]
+    return [tuple(map(_smooth, scans[labels == digit][part])) for digit in range(DIGITS)]
 
 
 def _smooth(scan: np.ndarray) -> Image.Image:
