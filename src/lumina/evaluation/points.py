@@ -39,8 +39,10 @@ class CloudScores(NamedTuple):
     nearest: Measured
 
 
-def chamfer(first: Cloud, second: Cloud) -> float:
-    """Chamfer distance: mean squared distance to the nearest point of the other, both ways added.
+def chamfer_matrix(first: Sequence[Cloud], second: Sequence[Cloud]) -> Matrix:
+    """Chamfer distance from each cloud of a list to each of another.
+
+    It is the mean squared distance to the nearest point of the other cloud, both ways added.
 
     Raises:
         LuminaError: If the package that finds nearest points is not installed.
@@ -49,11 +51,6 @@ def chamfer(first: Cloud, second: Cloud) -> float:
         Learning representations and generative models for 3D point clouds, arXiv:1707.02392, with
         means instead of sums, as PointFlow, arXiv:1906.12320, has it.
     """
-    return _between((_tree(first), first), (_tree(second), second))
-
-
-def chamfer_matrix(first: Sequence[Cloud], second: Sequence[Cloud]) -> Matrix:
-    """Chamfer distance from each cloud of a list to each of another."""
     rows, cols = _with_trees(first), _with_trees(second)
     return np.array([[_between(row, col) for col in cols] for row in rows])
 
@@ -66,30 +63,6 @@ def chamfer_among(clouds: Sequence[Cloud]) -> Matrix:
         for col in range(row):
             matrix[row, col] = matrix[col, row] = _between(known[row], known[col])
     return matrix
-
-
-def score_clouds(
-    made: Sequence[Cloud], real: Sequence[Cloud], *, points: int = COMPARED_POINTS, seed: int = 0
-) -> CloudScores:
-    """Compare two lists of clouds, each of as many points.
-
-    Args:
-        made: Clouds to judge.
-        real: Clouds of shapes that training has not seen; as many as there are made ones.
-        points: How many of each cloud are compared.
-        seed: Which of them.
-
-    Raises:
-        ValueError: If a cloud has fewer points, or the lists differ in length.
-    """
-    if len(made) != len(real):
-        raise ValueError(
-            f"as many made clouds as real ones are compared, got {len(made)} and {len(real)}"
-        )
-    rng = np.random.default_rng(seed)
-    made = [thin(cloud, points, rng) for cloud in made]
-    real = [thin(cloud, points, rng) for cloud in real]
-    return score_distances(chamfer_among(made), chamfer_matrix(made, real), chamfer_among(real))
 
 
 def score_distances(
@@ -145,12 +118,6 @@ def nearest_kinds(distances: Matrix, kinds: Sequence[str]) -> list[str]:
         kinds: Of the references.
     """
     return [kinds[int(column)] for column in distances.argmin(1)]
-
-
-def share_of_right_kinds(found: Sequence[str], asked: Sequence[str]) -> Measured:
-    """How often what was found is what was asked for."""
-    right = sum(one == other for one, other in zip(found, asked, strict=True))
-    return Measured(right / len(asked), *wilson(right, len(asked)))
 
 
 def thin(cloud: Cloud, points: int, rng: np.random.Generator) -> Cloud:
