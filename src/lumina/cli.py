@@ -241,11 +241,12 @@ def reproduce(options: argparse.Namespace) -> None:
     """Measure claims of the papers on this machine."""
     from lumina.evaluation.claims import reproduce
 
-    def train_by(path: Path, settings: list[str]) -> None:
+    def train_by(name: str, settings: list[str]) -> None:
         from lumina.training.recipes import load
+        from lumina.training.starters import recipes_folder
         from lumina.training.trainer import train
 
-        train(load(path, settings))
+        train(load(recipes_folder() / f"{name}.toml", settings))
 
     verdicts = reproduce(options.claims, options.out, _tell, runs=options.runs, train=train_by)
     for name, verdict in verdicts.items():

@@ -1,6 +1,7 @@
 """Errors that a user can act on: what went wrong, and what to do next."""
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -33,3 +34,12 @@ class UnknownNameError(LuminaError):
         close = difflib.get_close_matches(name, names, 1)
         suggestion = f"did you mean {close[0]!r}? " if close else ""
         return cls(f"unknown {kind} {name!r}", hint=f"{suggestion}known: {', '.join(names)}")
+
+
+def refuse_missing_library(name: str, *, extra: str) -> None:
+    """Raise a `LuminaError` that names the extra of a library that is not installed."""
+    if importlib.util.find_spec(name) is None:
+        raise LuminaError(
+            f"this needs the package {name!r}, which is not installed",
+            hint=f"pip install 'lumina-t2x[{extra}]'",
+        )

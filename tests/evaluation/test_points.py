@@ -6,10 +6,8 @@ from lumina.evaluation.points import (
     CloudScores,
     chamfer_among,
     chamfer_matrix,
-    nearest_kinds,
     nearest_neighbor_accuracy,
     score_distances,
-    thin,
 )
 
 
@@ -91,23 +89,3 @@ def test_sets_of_one_distribution_are_told_apart_half_of_the_time():
     assert np.mean(values) == pytest.approx(0.5, abs=0.01)
     assert held / trials == pytest.approx(0.95, abs=0.025)
     assert held_by_wilson / trials < 0.92
-
-
-def test_the_kind_of_a_cloud_is_that_of_the_nearest_reference():
-    cubes = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
-    line = np.linspace(-1, 1, 8)[:, None] * np.array([[1.0, 0, 0]])
-    distances = chamfer_matrix([0.9 * line, 1.1 * cubes], [cubes, line])
-    found = nearest_kinds(distances, ["cube", "line"])
-    assert found == ["line", "cube"]
-
-
-def test_a_thinned_cloud_has_points_of_the_whole_once_each():
-    (cloud,) = clouds(1, points=40)
-    some = thin(cloud, 30, np.random.default_rng(0))
-    assert len({tuple(point) for point in some}) == 30
-    assert {tuple(point) for point in some} <= {tuple(point) for point in cloud}
-
-
-def test_too_few_points_are_refused():
-    with pytest.raises(ValueError, match="20 points are compared, and a cloud has 16"):
-        thin(clouds(1)[0], 20, np.random.default_rng(0))

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import diffusers
@@ -141,6 +142,19 @@ def test_features_from_the_cache_are_those_of_the_encoder(recipe):
     torch.testing.assert_close(
         kept.loss(one, 0)[0], encoded.loss(other, 0)[0], rtol=1e-3, atol=1e-3
     )
+
+
+def test_captions_without_a_token_are_read_as_the_pipeline_reads_them(
+    recipe, tiny_folder, tmp_path
+):
+    """What is left out must be what guidance is guided by, also where no token begins a text."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "encoder")
+    tokenizer = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())
+    (folder / "tokenizer" / "tokenizer.json").write_text(
+        json.dumps(tokenizer | {"post_processor": None})
+    )
+    objective = start(recipe(text_encoder=str(folder), cache_texts=False, caption_dropout=1.0))
+    assert objective.batch(0).condition.mask.sum(1).tolist() == [1] * 4
 
 
 def test_packed_batches_have_the_loss_of_their_samples(recipe):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lumina.backbones.transformer import FlowTransformer
 from lumina.checkpoints.headers import AGAIN
 from lumina.checkpoints.weights import Weight
-from lumina.errors import LuminaError
+from lumina.errors import LuminaError, refuse_missing_library
 
 
 def open_gguf(file: Path) -> dict[str, Weight]:
@@ -21,12 +21,8 @@ def open_gguf(file: Path) -> dict[str, Weight]:
         LuminaError: If the package `gguf` is not installed, the file is damaged, or diffusers does
             not know a way in which it is quantized.
     """
-    try:
-        import gguf
-    except ImportError as error:
-        raise LuminaError(
-            f"{file} needs the package gguf", hint='pip install "lumina-t2x[gguf]"'
-        ) from error
+    refuse_missing_library("gguf", extra="gguf")
+    import gguf
     from diffusers.quantizers.gguf.utils import SUPPORTED_GGUF_QUANT_TYPES
 
     try:

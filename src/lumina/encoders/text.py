@@ -1,6 +1,7 @@
 """Text features from a decoder-only language model of transformers."""
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -46,7 +47,8 @@ def encode_texts(
     """
     different = list(dict.fromkeys(texts))
     max_tokens = min(max_tokens, tokenizer.model_max_length)
-    ids, mask = _tokenize(different, tokenizer, max_tokens=max_tokens)
+    _warn_of_cuts(different, tokenizer, max_tokens=max_tokens)
+    ids, mask = tokenize(different, tokenizer, max_tokens=max_tokens)
     ids, mask = ids.to(device), mask.to(device)
     states = text_encoder(ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
     features = states.hidden_states[layer].to(device, text_encoder.dtype)
@@ -67,16 +69,14 @@ def pad_features(
     return functional.pad(features, (0, 0, 0, missing)), functional.pad(mask, (0, missing))
 
 
-def _tokenize(
-    texts: list[str], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
+def tokenize(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
 ) -> tuple[Int[Tensor, "b m"], Int[Tensor, "b m"]]:
-    lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
-    for text, length in zip(texts, lengths, strict=True):
-        if length > max_tokens:
-            _warn_of_cut(text, tokenizer, max_tokens=max_tokens, length=length)
-    rounded = -(-max(*lengths, 1) // TOKENS_MULTIPLE) * TOKENS_MULTIPLE
+    """Numbers of tokens as a text encoder takes them, and a mask that is 1 where they count."""
+    longest = max(1, *_count_tokens(texts, tokenizer))
+    rounded = -(-longest // TOKENS_MULTIPLE) * TOKENS_MULTIPLE
     tokens = tokenizer(
-        texts,
+        list(texts),
         padding="max_length",
         max_length=min(rounded, max_tokens),
         truncation=True,
@@ -86,6 +86,19 @@ def _tokenize(
     # A text without tokens would leave attention nothing to look at: it is read as one padding.
     mask[mask.sum(dim=1) == 0, -1] = 1
     return ids, mask
+
+
+def _count_tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+
+
+def _warn_of_cuts(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
+) -> None:
+    lengths = _count_tokens(texts, tokenizer)
+    for text, length in zip(texts, lengths, strict=True):
+        if length > max_tokens:
+            _warn_of_cut(text, tokenizer, max_tokens=max_tokens, length=length)
 
 
 def _warn_of_cut(

@@ -18,13 +18,10 @@ from jaxtyping import Float
 from lumina.evaluation.exams import Outcome, Wish, by_language
 from lumina.evaluation.lines import Line, share
 from lumina.evaluation.points import (
-    COMPARED_POINTS,
     Measured,
     chamfer_among,
     chamfer_matrix,
-    nearest_kinds,
     score_distances,
-    thin,
 )
 from lumina.worlds.solid_kinds import KINDS
 from lumina.worlds.solid_names import NAMES, name_of
@@ -37,6 +34,9 @@ SIDE = 100
 QUICK = {256: SIDE, 2048: SIDE, 8192: 24}
 FULL = {256: SIDE, 2048: SIDE, 8192: SIDE}
 """Clouds of each number of points."""
+
+COMPARED_POINTS = 2048
+"""Points of each cloud that are compared, where there are as many."""
 
 LANGUAGES = "languages"
 
@@ -114,7 +114,7 @@ class CloudExam:
         points = _thin(medium, wish.seed)
         distances = chamfer_matrix([points], _true_clouds(len(medium)))
         kinds = [solid.kind for solid in held_out_solids(SIDE, seed=_TRUE)]
-        return CloudVerdict(points, distances[0], nearest_kinds(distances, kinds)[0])
+        return CloudVerdict(points, distances[0], kinds[int(distances.argmin())])
 
     def measure(self, outcomes: Sequence[Outcome]) -> list[Line]:
         """Distances between both sides for each number of points, and kinds by language."""
@@ -177,7 +177,7 @@ def _tell(solid: Solid, number: int) -> str:
 
 def _thin(cloud: np.ndarray, number: int) -> np.ndarray:
     rng = np.random.default_rng((_THINNED, number))
-    return thin(cloud, min(COMPARED_POINTS, len(cloud)), rng)
+    return cloud[rng.permutation(len(cloud))[:COMPARED_POINTS]]
 
 
 def _is_right(outcome: Outcome) -> bool:

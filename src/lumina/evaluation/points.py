@@ -6,14 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from lumina.errors import LuminaError
+from lumina.errors import refuse_missing_library
 from lumina.evaluation.intervals import interval_of_mean, wilson
 
 Cloud = Float[np.ndarray, "_ 3"]
 Matrix = Float[np.ndarray, "_ _"]
-
-COMPARED_POINTS = 2048
-"""Points of each cloud that are compared, where there are as many."""
 
 
 class Measured(NamedTuple):
@@ -110,27 +107,6 @@ def nearest_neighbor_accuracy(
     return Measured(right / count, *ends)
 
 
-def nearest_kinds(distances: Matrix, kinds: Sequence[str]) -> list[str]:
-    """Kind of the nearest reference of each cloud.
-
-    Args:
-        distances: From each cloud (rows) to each reference (columns).
-        kinds: Of the references.
-    """
-    return [kinds[int(column)] for column in distances.argmin(1)]
-
-
-def thin(cloud: Cloud, points: int, rng: np.random.Generator) -> Cloud:
-    """Some of the points of a cloud, each once.
-
-    Raises:
-        ValueError: If it has fewer.
-    """
-    if len(cloud) < points:
-        raise ValueError(f"{points} points are compared, and a cloud has {len(cloud)}")
-    return cloud[rng.permutation(len(cloud))[:points]]
-
-
 def _with_trees(clouds: Sequence[Cloud]) -> list[tuple[Any, Cloud]]:
     known = []
     for cloud in clouds:
@@ -142,13 +118,9 @@ def _with_trees(clouds: Sequence[Cloud]) -> list[tuple[Any, Cloud]]:
 
 
 def _tree(cloud: Cloud) -> Any:
-    try:
-        import scipy.spatial
-    except ImportError as error:
-        raise LuminaError(
-            "distances between clouds need the package 'scipy', which is not installed",
-            hint="pip install 'lumina-t2x[points]'",
-        ) from error
+    refuse_missing_library("scipy", extra="points")
+    import scipy.spatial
+
     spatial: Any = scipy.spatial  # whose types do not know its own class
     return spatial.cKDTree(cloud)  # KDTree costs more a call, and finds the same
 

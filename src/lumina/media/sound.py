@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float
 
-from lumina.errors import LuminaError, UnknownNameError
+from lumina.errors import LuminaError, UnknownNameError, refuse_missing_library
 from lumina.media.files import write_whole
 
 SAMPLE_RATE = 16_000
@@ -145,13 +145,9 @@ def _find_chunk(file: BinaryIO, wanted: bytes) -> bytes:
 
 
 def _library() -> Any:
-    try:
-        import soundfile
-    except ImportError as error:
-        raise LuminaError(
-            "files of sound need the package 'soundfile', which is not installed",
-            hint="pip install 'lumina-t2x[sound]'",
-        ) from error
+    refuse_missing_library("soundfile", extra="sound")
+    import soundfile
+
     return soundfile
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from lumina.errors import LuminaError
+from lumina.errors import refuse_missing_library
 
 
 def pair_noise(
@@ -24,13 +24,9 @@ def pair_noise(
     Source:
         Equivariant flow matching, arXiv:2306.15030.
     """
-    try:
-        from scipy.optimize import linear_sum_assignment
-    except ImportError as error:
-        raise LuminaError(
-            "pairing noise with points needs the package 'scipy', which is not installed",
-            hint="pip install 'lumina-t2x[points]'",
-        ) from error
+    refuse_missing_library("scipy", extra="points")
+    from scipy.optimize import linear_sum_assignment
+
     costs = np.square(points[:, None] - noise[None]).sum(-1)
     _, order = linear_sum_assignment(costs)
     return noise[order]

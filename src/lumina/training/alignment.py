@@ -113,7 +113,8 @@ class AlignmentObjective:
         rng = np.random.default_rng((self.recipe.seed, 2, number))
         is_short = number % 4 != 0
         briefs = [self._brief(rng, is_short) for _ in range(self.recipe.batch_size)]
-        texts = [self._caption(brief, rng) for brief in briefs]
+        foreign = self.recipe.languages_weight
+        texts = [draw_caption(brief, rng, foreign=foreign) for brief in briefs]
         return share.take(self._pack(briefs, texts))
 
     def loss(self, batch: Captions, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -167,9 +168,6 @@ class AlignmentObjective:
         if is_short:
             return Brief((self.things[rng.integers(len(self.things))],))
         return draw_brief(rng, self.things)
-
-    def _caption(self, brief: Brief, rng: np.random.Generator) -> str:
-        return draw_caption(brief, rng, foreign=self.recipe.languages_weight)
 
     def _pack(self, briefs: list[Brief], texts: list[str]) -> Captions:
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt")

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from lumina.encoders.text import FEATURE_LAYER, TOKENS_MULTIPLE
+from lumina.encoders.text import FEATURE_LAYER, TOKENS_MULTIPLE, tokenize
 from lumina.errors import LuminaError
 from lumina.pipelines.assembly import text_encoder_folder, tokenizer_folder
 from lumina.training.data.cache import Cache, Entry
@@ -78,15 +78,7 @@ class Conditions:
         if self._texts is not None:
             keys = [self._text_keys[caption] for caption in captions]
             return _pad([read_entry(self._texts, key)["features"] for key in keys])
-        tokens = self._tokenizer(
-            captions,
-            padding=True,
-            pad_to_multiple_of=TOKENS_MULTIPLE,
-            truncation=True,
-            max_length=self._max_tokens,
-            return_tensors="pt",
-        )
-        return Tokens(tokens["input_ids"], tokens["attention_mask"])
+        return Tokens(*tokenize(captions, self._tokenizer, max_tokens=self._max_tokens))
 
     def arguments(self, condition: Condition) -> dict[str, Any]:
         """The condition as arguments of the network."""

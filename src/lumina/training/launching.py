@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lumina.errors import LuminaError
-from lumina.training.data.sources import refuse_missing_library
+from lumina.errors import LuminaError, refuse_missing_library
 from lumina.training.recipes import Recipe
 
 

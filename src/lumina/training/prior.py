@@ -57,8 +57,7 @@ def draw_prior(recipe: FlowRecipe, folder: Path) -> None:
     if not missing:
         return
     say([f"drawing {len(missing)} pictures of what the network can draw before"])
-    device = None if recipe.device == "auto" else recipe.device
-    pipeline: Any = load(recipe.start_from, device=device)
+    pipeline: Any = load(recipe.start_from, device=recipe.device)
     pipeline.set_progress_bar_config(disable=True)
     side = recipe.crops.get("side")
     for start in range(0, len(missing), AT_ONCE):

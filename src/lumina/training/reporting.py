@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lumina.errors import LuminaError
+from lumina.errors import refuse_missing_library
 from lumina.training.recipes import Recipe
 
 METRICS = "metrics.jsonl"
@@ -45,7 +45,7 @@ class Reporter:
         """
         seconds = time.monotonic() - self._began
         steps = step - self._began_step
-        self._samples += figures.get("samples", self.recipe.batch_size)
+        self._samples += figures.get("samples", self.recipe.batch_size * self.recipe.accumulate)
         rate = self._samples / seconds
         line = {"step": step, **figures, "samples_per_second": rate}
         # JSON has no infinity, which is the norm of a step that was left out.
@@ -86,11 +86,7 @@ def keep_lines(path: Path, step: int) -> None:
 
 
 def _open_board(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise LuminaError(
-            "the package tensorboard is not installed",
-            hint="pip install 'lumina-t2x[log]', or set tensorboard = false",
-        ) from error
+    refuse_missing_library("tensorboard", extra="log")
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder), purge_step=step)

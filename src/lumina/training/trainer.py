@@ -247,9 +247,21 @@ class Run:
         self.scaler.update()
         return {"loss": loss, "norm": inf, "rate": factor} | figures
 
-    def averaged(self) -> "_Swapped":
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """Context in which the module holds the averaged weights."""
-        return _Swapped(self.weights, self.average)
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, weight in self.weights.items():
+            kept = weight.detach().clone()
+            weight.copy_(self.average[name])
+            self.average[name].copy_(kept)
 
     def save(self) -> None:
         """Write everything that resuming needs; a kill at any moment leaves the state before."""
@@ -433,24 +445,6 @@ def _check_abilities(recipe: Recipe, module: nn.Module) -> None:
     for name, method in needed.items():
         if getattr(recipe, name) and not hasattr(module, method):
             raise LuminaError(f"runs of the task {recipe.task} cannot {name}", hint="leave it out")
-
-
-class _Swapped:
-    def __init__(self, weights: dict[str, nn.Parameter], others: dict[str, Tensor]):
-        self.weights, self.others = weights, others
-
-    def __enter__(self) -> None:
-        self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        for name, weight in self.weights.items():
-            kept = weight.detach().clone()
-            weight.copy_(self.others[name])
-            self.others[name].copy_(kept)
 
 
 class _StopSignal:

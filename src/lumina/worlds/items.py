@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from lumina.errors import LuminaError
+from lumina.errors import refuse_missing_library
 from lumina.worlds.item_kinds import KINDS, TONES
 
 COLORS: dict[str, tuple[int, int, int]] = {
@@ -176,14 +176,11 @@ def _faces_seen(
 
 
 def _caster(triangles: Float[np.ndarray, "faces 3 3"]) -> Any:
-    try:
-        import trimesh
-        from trimesh.ray.ray_pyembree import RayMeshIntersector
-    except ImportError as error:
-        raise LuminaError(
-            "seeing items takes the packages 'trimesh' and 'embreex', and one is not installed",
-            hint="pip install 'lumina-t2x[objects]'",
-        ) from error
+    for name in ("trimesh", "embreex"):
+        refuse_missing_library(name, extra="objects")
+    import trimesh
+    from trimesh.ray.ray_pyembree import RayMeshIntersector
+
     corners = triangles.reshape(-1, 3)
     numbers = np.arange(len(corners)).reshape(-1, 3)
     # Corners stay apart, so that a face has the number of its triangle.

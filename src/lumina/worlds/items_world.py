@@ -1,12 +1,11 @@
 """Items seen from around, as a world to train models of views on."""
 
-import importlib.util
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
 
-from lumina.errors import LuminaError
+from lumina.errors import LuminaError, refuse_missing_library
 from lumina.settings import setting
 from lumina.worlds.item_captions import write_item
 from lumina.worlds.items import Item, azimuths_around, draw_item, render_views
@@ -32,11 +31,7 @@ class ItemsWorld:
     def check(self) -> None:
         """Refuse if a library that sees items is missing."""
         for name in ("trimesh", "embreex"):
-            if importlib.util.find_spec(name) is None:
-                raise LuminaError(
-                    f"seeing items takes the package {name!r}, which is not installed",
-                    hint="pip install 'lumina-t2x[objects]'",
-                )
+            refuse_missing_library(name, extra="objects")
 
     def draw(self, rng: np.random.Generator) -> Item:
         """An item that is not held out, or one that is."""

@@ -1,6 +1,5 @@
 """Short pieces of music, as a world to train models of sound on."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from jaxtyping import Float
 from lumina.settings import setting
 from lumina.worlds.music import Tune, draw_tune, render_tune, write_tune
 from lumina.worlds.music_captions import tell_tune
-from lumina.worlds.soundfont import SAMPLE_RATE, find_soundfont, play
+from lumina.worlds.soundfont import SAMPLE_RATE, play, soundfont_digest
 from lumina.worlds.vocabulary import LANGUAGES
 
 VERSION = 2
@@ -68,8 +67,7 @@ class MusicWorld:
 
     def digest(self) -> str:
         """The version, and the soundfont."""
-        content = hashlib.sha256(find_soundfont().read_bytes()).hexdigest()[:16]
-        return f"music {VERSION} {content}"
+        return f"music {VERSION} {soundfont_digest()}"
 
 
 WORLD = MusicWorld

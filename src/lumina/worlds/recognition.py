@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from lumina.errors import LuminaError
+from lumina.errors import refuse_missing_library
 from lumina.types import Size
 from lumina.worlds.drawings import sprite
 from lumina.worlds.grounds import KINDS, Color, Ground, paint_ground
@@ -157,13 +157,9 @@ def _colored(drawing: Image.Image, ink: Color) -> Image.Image:
 
 def _digits(split: str) -> list[tuple[Image.Image, ...]]:
     """Scans of each digit, as ink."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise LuminaError(
-            "the handwritten digits are in the package 'scikit-learn', which is not installed",
-            hint="pip install 'lumina-t2x[train]'",
-        ) from error
+    refuse_missing_library("sklearn", extra="train")
+    from sklearn.datasets import load_digits
+
     known: Any = load_digits()
     is_kept = np.arange(len(known.target)) % _EVERY == 0
     chosen = ~is_kept if split == "train" else is_kept

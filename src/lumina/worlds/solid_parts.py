@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float
 
-from lumina.errors import LuminaError
+from lumina.errors import refuse_missing_library
 
 Triangles = Float[np.ndarray, "_ 3 3"]
 """Corners of each face, and x, y and z of each corner."""
@@ -106,13 +106,9 @@ def join(*parts: Triangles) -> Triangles:
 
 
 def _trimesh() -> ModuleType:
-    try:
-        import trimesh
-    except ImportError as error:
-        raise LuminaError(
-            "solids are made with the package 'trimesh', which is not installed",
-            hint="pip install 'lumina-t2x[points]'",
-        ) from error
+    refuse_missing_library("trimesh", extra="points")
+    import trimesh
+
     return trimesh
 
 

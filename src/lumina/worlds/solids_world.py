@@ -1,12 +1,11 @@
 """Point clouds of solids, as a world to train models of points on."""
 
-import importlib.util
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from lumina.errors import LuminaError
+from lumina.errors import refuse_missing_library
 from lumina.settings import setting
 from lumina.worlds.solid_names import NAMES, name_of
 from lumina.worlds.solids import Solid, draw_cloud, draw_names, draw_solid, tell
@@ -37,11 +36,7 @@ class SolidWorld:
 
     def check(self) -> None:
         """Refuse if the library that builds solids is missing."""
-        if importlib.util.find_spec("trimesh") is None:
-            raise LuminaError(
-                "solids need the package 'trimesh', which is not installed",
-                hint="pip install 'lumina-t2x[points]'",
-            )
+        refuse_missing_library("trimesh", extra="points")
 
     def draw(self, rng: np.random.Generator) -> Cloud:
         """A solid of any kind."""

@@ -4,6 +4,7 @@ It is TimGM6mb by Tim Brechbill (GPL-2.0), played by fluidsynth; neither is part
 """
 
 import functools
+import hashlib
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -118,6 +119,16 @@ def _play(notes: list[Note], seconds: float) -> Float[np.ndarray, "played 2"]:
     pieces.append(synth.get_samples(total - done))
     synth.get_samples(-total % _BLOCK)
     return np.concatenate(pieces).reshape(-1, 2).astype(np.float32) / 32768
+
+
+@functools.cache
+def soundfont_digest() -> str:
+    """What tells the soundfont from others.
+
+    Raises:
+        LuminaError: If it is not installed.
+    """
+    return hashlib.sha256(find_soundfont().read_bytes()).hexdigest()[:16]
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """Sounds of a General MIDI soundfont, as a world to train models of sound on."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from jaxtyping import Float
 from lumina.settings import setting
 from lumina.worlds import sounds
 from lumina.worlds.sound_names import NAMES, name_sound
-from lumina.worlds.soundfont import SAMPLE_RATE, find_soundfont, play
+from lumina.worlds.soundfont import SAMPLE_RATE, play, soundfont_digest
 
 VERSION = 1
 """Changes when the same sound is played in another way."""
@@ -67,8 +66,7 @@ class SoundWorld:
 
     def digest(self) -> str:
         """The version, and the soundfont."""
-        content = hashlib.sha256(find_soundfont().read_bytes()).hexdigest()[:16]
-        return f"sounds {VERSION} {content}"
+        return f"sounds {VERSION} {soundfont_digest()}"
 
 
 WORLD = SoundWorld

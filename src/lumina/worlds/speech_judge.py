@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lumina.errors import LuminaError
+from lumina.errors import refuse_missing_library
 from lumina.worlds.sentences import FORMS, SLOTS, draw_sentence, is_held_out
 
 JUDGE_SEED = 77
@@ -31,13 +31,9 @@ class Listener:
     """
 
     def __init__(self) -> None:
-        try:
-            import pocketsphinx
-        except ImportError as error:
-            raise LuminaError(
-                "speech is judged by pocketsphinx, which is not installed",
-                hint="pip install 'lumina-t2x[speech]'",
-            ) from error
+        refuse_missing_library("pocketsphinx", extra="speech")
+        import pocketsphinx
+
         config = pocketsphinx.Config(
             hmm=pocketsphinx.get_model_path("en-us/en-us"),
             dict=pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"),

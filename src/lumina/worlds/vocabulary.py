@@ -8,7 +8,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from lumina.errors import LuminaError
+from lumina.errors import LuminaError, refuse_missing_library
 from lumina.worlds.drawings import sprite
 
 LANGUAGES = ("en", "es", "ja", "ko", "pt", "it", "fr", "de", "fa", "id", "zh", "ru", "tr", "ar")
@@ -45,13 +45,9 @@ def names(language: str) -> dict[str, str]:
     Raises:
         LuminaError: If the package that holds the names is not installed.
     """
-    try:
-        import emoji
-    except ImportError as error:
-        raise LuminaError(
-            "the names of the drawings are in the package 'emoji', which is not installed",
-            hint="pip install 'lumina-t2x[train]'",
-        ) from error
+    refuse_missing_library("emoji", extra="train")
+    import emoji
+
     emoji.config.load_language(language)
     return {
         symbol: entry[language].strip(":").replace("_", " ")

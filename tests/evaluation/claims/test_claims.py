@@ -10,6 +10,8 @@ from lumina.evaluation.claims import CLAIMS, reproduce
 from lumina.evaluation.claims.claim import Claim, Findings, Table, Threshold
 from lumina.evaluation.claims.page import write_page
 from lumina.evaluation.claims.plots import plot_lines, ticks_of
+from lumina.evaluation.claims.shapes import RECIPES
+from lumina.training.starters import list_recipes
 
 
 def count_up(lab):
@@ -159,3 +161,7 @@ def test_a_plot_has_a_line_for_each_name():
     colors = {color for _, color in image.getcolors(1 << 20)}
     assert (31, 111, 180) in colors
     assert (209, 73, 91) in colors
+
+
+def test_claims_that_train_name_recipes_that_ship():
+    assert set(RECIPES) <= set(list_recipes())

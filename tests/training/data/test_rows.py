@@ -55,3 +55,11 @@ def test_a_class_alone_is_enough_where_classes_are_trained_on(saved):
     source = DatasetsSource(path=str(saved), caption="", label="kind")
     ((examples, report),) = find_examples([source], of_classes=True)
     assert report.used == len(examples) == 3
+
+
+def test_a_column_of_labels_that_nobody_asked_for_is_not_read(saved, tmp_path):
+    rows = datasets.load_from_disk(saved)["train"]
+    rows.add_column("label", ["cat", "dog", "fox"]).save_to_disk(tmp_path / "named")
+    ((examples, report),) = find_examples([DatasetsSource(path=str(tmp_path / "named"))])
+    assert [one.label for one in examples] == [None, None]
+    assert not report.broken

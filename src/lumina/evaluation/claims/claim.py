@@ -11,8 +11,11 @@ from PIL import Image
 Tell = Callable[[str], None]
 """Takes a line of progress."""
 
-Train = Callable[[Path, list[str]], object]
-"""Runs a recipe, with changes such as "out=folder"; it goes on where it was stopped."""
+Train = Callable[[str, list[str]], object]
+"""Runs a recipe of the library by its name, with changes such as "out=folder".
+
+It goes on where it was stopped.
+"""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,8 @@ def _tell_findings(
             f" seeds from {FIRST_SEED}, and as many others after the choice",
             "sampling": f"{STEPS} steps of {SOLVER}, shift {SHIFT:g}, no guidance,"
             f" {usual_numbers()}",
-            "training": f"{' and '.join(RECIPES)}, {minutes_of_training(lab):.0f} minutes",
+            "training": f"{' and '.join(f'recipes/{name}.toml' for name in RECIPES)},"
+            f" {minutes_of_training(lab):.0f} minutes",
         },
     )
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,8 +30,8 @@ SPECK = 0.2
 LIKENESS = 0.75
 """Overlap with the shape asked for from which one object counts as that shape."""
 
-RECIPES = ("recipes/claims_shapes.toml", "recipes/claims_shapes_longer.toml")
-_ROOT = Path(__file__).parents[4]  # recipes come with a checkout, not with the package
+RECIPES = ("claims_shapes", "claims_shapes_longer")
+"""Names of recipes that come with the library."""
 
 
 class Condition(NamedTuple):
@@ -125,9 +124,9 @@ def find_network(lab: Lab) -> NextDiT:
                 raise LuminaError(
                     "this claim trains a network first", hint="give reproduce a way to train"
                 )
-            lab.tell(f"training by {recipe}, to be taken up where it stopped")
+            lab.tell(f"training by the recipe {recipe}, to be taken up where it stopped")
             start = [] if last is None else [f"start_from={last}"]
-            lab.train(_ROOT / recipe, [f"out={folder}", *start])
+            lab.train(recipe, [f"out={folder}", *start])
         last = folder / "last"
     network: Any = NextDiT.from_pretrained(last, subfolder="transformer", torch_dtype=torch.float32)
     return network.eval()

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image
 
 from lumina.training.data.report import Report
-from lumina.types import Size
 
 
 @runtime_checkable
@@ -33,20 +31,6 @@ class Medium(Protocol):
         Raises:
             BrokenPictureError: If it cannot be read.
         """
-        ...
-
-
-@runtime_checkable
-class Picture(Medium, Protocol):
-    """A picture, which is cropped to a size of training."""
-
-    @property
-    def size(self) -> Size:
-        """Width and height of the upright picture, known without decoding it."""
-        ...
-
-    def open(self) -> Image.Image:
-        """The picture in RGB, upright, on white where it is transparent."""
         ...
 
 

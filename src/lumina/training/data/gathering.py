@@ -83,7 +83,7 @@ def read_notes(record: Mapping[str, Any], caption: str = "", label: str = "label
     Args:
         record: It may have a caption or captions, a label and a `loss_weight`.
         caption: Field of the captions. "" stands for the first of `CAPTION_NAMES`.
-        label: Field of the label.
+        label: Field of the label. "" reads none.
 
     Raises:
         BrokenPictureError: If a value is not of its type.
@@ -93,7 +93,7 @@ def read_notes(record: Mapping[str, Any], caption: str = "", label: str = "label
     texts = [said] if isinstance(said, str) else said
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise BrokenPictureError(f"its caption is {said!r}, not text or a list of texts")
-    weight, number = record.get("loss_weight", 1.0), record.get(label)
+    weight, number = record.get("loss_weight", 1.0), record.get(label) if label else None
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
         raise BrokenPictureError(f"its loss_weight is {weight!r}, not a number from 0")
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):

@@ -19,7 +19,7 @@ from lumina.types import Size
 from lumina.worlds import World, find_world
 from lumina.worlds.captions import Brief, draw_brief, stage, write
 from lumina.worlds.drawings import Scene, find_font, paint
-from lumina.worlds.shapes import CLASSES, COLORS, SHAPES, Shape, draw_shape, paint_shape
+from lumina.worlds.shapes import CLASSES, Shape, draw_shape, paint_shape
 
 SCENES, PICTURES, WORLD = 4, 8, 16
 """What tells the random numbers of scenes, shapes and worlds from those of other parts of a run."""
@@ -123,9 +123,10 @@ def _shape(source: ShapesSource, number: int) -> Example:
     rng = np.random.default_rng((source.seed, PICTURES, number))
     label = number % CLASSES
     shape = draw_shape(rng, label)
-    kind, color = SHAPES[label // len(COLORS)], list(COLORS)[label % len(COLORS)]
     picture = ShapePicture(shape, source.side)
-    return Example(f"{source.seed}-{number}", picture, Written((f"a {color} {kind}",)), label)
+    return Example(
+        f"{source.seed}-{number}", picture, Written((f"a {shape.color} {shape.kind}",)), label
+    )
 
 
 @dataclass(frozen=True)

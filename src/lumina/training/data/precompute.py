@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lumina.errors import refuse_missing_library
 from lumina.training.data.buckets import Placed
 from lumina.training.data.encoding import Encoding, LatentsEncoder, Outcomes, TextsEncoder
 from lumina.training.data.report import Broken, Report
-from lumina.training.data.sources import refuse_missing_library
 
 Encode = Callable[[Encoding], Callable[[Any], Outcomes]]
 """A kind of encoder: made from its settings, then called with one batch after another."""

@@ -47,7 +47,7 @@ def find_rows(source: DatasetsSource) -> Found:
     for row in range(len(rows)):
         with gathering.finding(f"row {row}"):
             place = RowPlace(source.path, source.split, source.image, row)
-            notes = read_notes(others[row], source.caption, source.label or "label")
+            notes = read_notes(others[row], source.caption, source.label)
             gathering.add(f"row {row}", place, notes)
     return gathering.found()
 

@@ -1,12 +1,11 @@
 """Sources of training data as typed settings: the `[[data]]` tables of a recipe."""
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lumina.errors import LuminaError, UnknownNameError
+from lumina.errors import LuminaError, UnknownNameError, refuse_missing_library
 from lumina.requests import read_size
 from lumina.settings import from_table, setting
 from lumina.worlds import WORLDS, find_world
@@ -330,15 +329,6 @@ def refuse_missing_folder(path: str) -> None:
 def refuse_missing_file(path: str) -> None:
     """Raise a `LuminaError` if there is no such file."""
     _refuse_missing(path, "file", Path.is_file)
-
-
-def refuse_missing_library(name: str, *, extra: str) -> None:
-    """Raise a `LuminaError` that names the extra of a library that is not installed."""
-    if importlib.util.find_spec(name) is None:
-        raise LuminaError(
-            f"this needs the package {name!r}, which is not installed",
-            hint=f"pip install 'lumina-t2x[{extra}]'",
-        )
 
 
 def _without_uncaptioned(found: "Found") -> "Found":
