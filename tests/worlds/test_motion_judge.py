@@ -110,6 +110,22 @@ def test_another_thing_is_not_found(patterns, lineup):
     assert verdict.found == "🍎"
 
 
+def test_a_thing_in_a_few_frames_is_not_found(patterns, lineup):
+    apple, cat = (
+        paint_clip(Clip(thing), SIZE, 8, drawing_of=patterns.get) for thing in ("🍎", "🐱")
+    )
+    frames = np.concatenate([apple[:3], cat[3:]])
+    assert not judge_clip(lineup, Clip("🍎"), frames).is_found
+    assert judge_clip(lineup, Clip("🐱"), frames).is_found
+
+
+@pytest.mark.parametrize("first", [0.0, 0.8, 3.0])
+def test_what_spins_is_found_from_whatever_angle_it_begins(patterns, cast, lineup, first):
+    for clip in clips_of(cast, "spin", 3):
+        frames = paint_clip(clip, SIZE, 16, drawing_of=patterns.get)[round(4 * first) :]
+        assert judge_clip(lineup, clip, frames).is_found
+
+
 def test_frames_of_one_color_show_nothing(lineup):
     verdict = judge_clip(lineup, Clip("🍎"), np.full((8, 64, 64, 3), 255, np.uint8))
     assert (verdict.found, verdict.kind) == (None, "still")

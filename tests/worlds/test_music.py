@@ -15,7 +15,8 @@ from lumina.worlds.music import (
     write_tune,
 )
 from lumina.worlds.music_hearing import hear, key_of, tempo_of
-from lumina.worlds.music_judge import pitch_share
+from lumina.worlds.music_judge import judge_tune, pitch_share
+from lumina.worlds.sound_judge import usual_judge
 
 RATE = 16_000
 SCALE = Tune("rising scale", "piano", key=2, mode="minor", tempo=120)
@@ -113,13 +114,24 @@ def test_the_key_is_heard(form, mode):
         assert key_of(heard, is_chords=form == "chords")[0] == key, PITCHES[key]
         if form != "melody":  # some have none of the notes by which modes differ
             assert key_of(heard, is_chords=form == "chords")[1] == mode
-        assert pitch_share(heard, tune) == 1.0
+        assert pitch_share(heard, tune, beats=7) == 1.0
 
 
 def test_a_scale_of_another_key_has_wrong_pitches():
     _, wave = performed(SCALE)
     other = replace(SCALE, key=3)
-    assert pitch_share(hear(wave), other) < 0.2
+    assert pitch_share(hear(wave), other, beats=7) < 0.2
+
+
+def test_a_piece_that_stops_early_keeps_neither_tempo_nor_key_nor_all_pitches():
+    _, wave = performed(SCALE)
+    whole = judge_tune(wave, SCALE, instruments=usual_judge("music"))
+    assert (whole.pitch, whole.tempo, whole.key) == (1.0, True, True)
+    wave[len(wave) // 2 :] = 0
+    half = judge_tune(wave, SCALE, instruments=usual_judge("music"))
+    assert half.pitch == pytest.approx(4 / 7, abs=0.15)
+    assert not half.tempo
+    assert not half.key
 
 
 def test_silence_has_no_notes():

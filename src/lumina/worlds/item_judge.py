@@ -56,7 +56,7 @@ class ItemVerdict:
     @property
     def is_of_one_color(self) -> bool:
         """Whether all views have the same color, which need not be the one asked for."""
-        return len(set(self.colors)) == 1
+        return None not in self.colors and len(set(self.colors)) == 1
 
 
 class Showroom:

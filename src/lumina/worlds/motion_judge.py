@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from PIL import Image
 
 from lumina.worlds.judge import (
     Lineup,
@@ -43,6 +44,7 @@ QUIET = 0.12
 # A turn must match frames better than none by this much, as a correlation.
 TURN_GAIN = 0.02
 
+_PHASE = np.radians(15)  # between the angles that what spins is tried to begin with
 _ANGLES = 120
 _RINGS = 10
 _REACH = 2.0  # radius of the outermost ring, in root mean square radii of the thing
@@ -76,7 +78,7 @@ class ClipVerdict:
 
     Args:
         clip: What was asked for.
-        rank: How many other things are nearer to the frames than the one asked for.
+        rank: How many other things are nearer to most frames than the one asked for.
         found: The nearest thing; None where nothing is seen.
         kind: Kind of motion that is seen.
         direction: Its direction; None for what is still.
@@ -123,8 +125,8 @@ def judge_clip(
 ) -> ClipVerdict:
     """Say what frames show of a clip that was asked for."""
     track = track_thing(frames)
-    rank, found = _find_thing(lineup, clip.thing, frames, track)
     kind, direction = tell_motion(track)
+    rank, found = _find_thing(lineup, clip.thing, frames, track, spins=kind == "spin")
     color = np.median([border_color(frame) for frame in frames], axis=0)
     return ClipVerdict(clip, rank, found, kind, direction, nearest_color(color), find_jump(track))
 
@@ -217,16 +219,47 @@ def find_steps(track: Track) -> Float[np.ndarray, " between"]:
 
 
 def _find_thing(
-    lineup: Lineup, thing: str, frames: UInt8[np.ndarray, "frames rows cols 3"], track: Track
+    lineup: Lineup,
+    thing: str,
+    frames: UInt8[np.ndarray, "frames rows cols 3"],
+    track: Track,
+    *,
+    spins: bool,
 ) -> tuple[int, str | None]:
-    """Rank of a thing by the frame nearest to it, and the thing that is nearest to any frame."""
+    """Rank of a thing by its median distance to all clear frames, and the thing that is nearest.
+
+    What spins is turned back by as much, from whatever angle it begins with.
+    """
     clear = track.times[track.opacities >= CLEAR].astype(int)
-    cuts = [cut for frame in frames[clear] if not (cut := cut_out(frame)).is_empty]
-    if not cuts:
+    firsts = np.arange(0, 2 * np.pi, _PHASE) if spins else np.zeros(1)
+    nearest = np.full(len(lineup.things), np.inf)
+    for first in firsts:
+        shown = [_turn_back(frames[time], first + track.turn * time) for time in clear]
+        cuts = [cut for frame in shown if not (cut := cut_out(frame)).is_empty]
+        if cuts:
+            distances = np.median([lineup.distances(cut) for cut in cuts], axis=0)
+            nearest = np.minimum(nearest, distances)
+    if np.isinf(nearest).all():
         return len(lineup.things), None
-    distances = np.min([lineup.distances(cut) for cut in cuts], axis=0)
-    rank = int((distances < distances[lineup.things.index(thing)]).sum())
-    return rank, lineup.things[int(distances.argmin())]
+    rank = int((nearest < nearest[lineup.things.index(thing)]).sum())
+    return rank, lineup.things[int(nearest.argmin())]
+
+
+def _turn_back(
+    frame: UInt8[np.ndarray, "rows cols 3"], angle: float
+) -> UInt8[np.ndarray, "rows cols 3"]:
+    """A frame turned to the left by an angle in radians."""
+    if angle == 0:
+        return frame
+    ground = border_color(frame)
+    center, _ = _middle(np.linalg.norm(frame - ground, axis=-1) > FAINTEST)
+    picture = Image.fromarray(frame).rotate(
+        float(np.degrees(angle)),
+        Image.Resampling.BICUBIC,
+        center=(float(center[0]), float(center[1])),
+        fillcolor=tuple(map(int, ground.round())),
+    )
+    return np.asarray(picture)
 
 
 def _middle(mask: Bool[np.ndarray, "rows cols"]) -> tuple[Float[np.ndarray, "2"], float]:

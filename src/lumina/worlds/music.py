@@ -124,9 +124,14 @@ def compose(tune: Tune, rng: np.random.Generator, *, beats: int) -> list[tuple[i
     return [(_pitch(tune, degree),) for degree in degrees]
 
 
+def count_beats(tune: Tune, seconds: float) -> int:
+    """How many notes or chords a piece of a length has, at least two."""
+    return max(2, int((seconds - _START) / tune.beat))
+
+
 def tune_notes(tune: Tune, rng: np.random.Generator, *, seconds: float) -> list[Note]:
     """The notes of a piece that fills a time."""
-    beats = max(2, int((seconds - _START) / tune.beat))
+    beats = count_beats(tune, seconds)
     program = INSTRUMENTS[tune.instrument]
     velocity = int(rng.integers(85, 115))
     return [

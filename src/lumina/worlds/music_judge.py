@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from lumina.worlds.music import INSTRUMENTS, Tune, compose, draw_tune, render_tune
-from lumina.worlds.music_hearing import Heard, hear, key_of, tempo_of
+from lumina.worlds.music import INSTRUMENTS, Tune, compose, count_beats, draw_tune, render_tune
+from lumina.worlds.music_hearing import SAMPLE_RATE, Heard, hear, key_of, tempo_of
 from lumina.worlds.sound_judge import JUDGE_SEED, SoundJudge, with_losses
 from lumina.worlds.sounds import SECONDS
 
@@ -16,6 +16,8 @@ CLIPS = 40
 
 TEMPO_TOLERANCE = 0.08
 PITCH_TOLERANCE = 0.5  # semitones
+WHOLE = 0.75
+"""Share of the beats of its length that a piece has, if it does not end before."""
 
 
 class TuneVerdict(NamedTuple):
@@ -23,9 +25,10 @@ class TuneVerdict(NamedTuple):
 
     Args:
         instrument: Whether the nearest instrument is the one asked for.
-        pitch: Share of the notes within half a semitone of what was asked for, in any octave.
-        tempo: Whether it is within 8 %.
-        key: Whether the first pitch and the mode are those asked for.
+        pitch: Share of the notes within half a semitone of what was asked for, in any octave. Notes
+            that the length has time for and that are not heard are wrong ones.
+        tempo: Whether it is within 8 %, in a piece that fills its length.
+        key: Whether the first pitch and the mode are those asked for, in such a piece.
     """
 
     instrument: bool
@@ -43,16 +46,19 @@ def judge_tune(
     if len(heard.starts) == 0:
         return TuneVerdict(instrument, 0.0, tempo=False, key=False)
     tempo = tempo_of(heard.starts)
+    beats = count_beats(tune, len(waveform) / SAMPLE_RATE)
+    is_whole = len(heard.starts) >= WHOLE * beats
+    key = key_of(heard, is_chords=tune.form == "chords")
     return TuneVerdict(
         instrument,
-        pitch_share(heard, tune),
-        tempo=abs(tempo / tune.tempo - 1) <= TEMPO_TOLERANCE,
-        key=key_of(heard, is_chords=tune.form == "chords") == (tune.key, tune.mode),
+        pitch_share(heard, tune, beats=beats),
+        tempo=is_whole and abs(tempo / tune.tempo - 1) <= TEMPO_TOLERANCE,
+        key=is_whole and key == (tune.key, tune.mode),
     )
 
 
-def pitch_share(heard: Heard, tune: Tune) -> float:
-    """Share of notes that are where they should be.
+def pitch_share(heard: Heard, tune: Tune, *, beats: int) -> float:
+    """Share of notes that are where they should be; those that are not heard are not.
 
     The notes of a scale follow from the request; those of melodies and the clearest notes of
     chords may be any of the key.
@@ -61,7 +67,7 @@ def pitch_share(heard: Heard, tune: Tune) -> float:
         min(_distance(pitch, one) for one in allowed) <= PITCH_TOLERANCE
         for pitch, allowed in zip(heard.pitches, _allowed(heard, tune), strict=True)
     ]
-    return float(np.mean(right))
+    return sum(right) / max(len(right), beats)
 
 
 def fit_instruments() -> SoundJudge:
