@@ -32,6 +32,16 @@ def test_memory_grows_with_the_pixels_and_begins_with_the_weights(tiny_folder):
     assert growth[1] == 2 * growth[0] > 0
 
 
+def test_memory_of_many_pictures_at_once_grows_with_them(tiny_folder):
+    footprint = find(tiny_folder).footprint()
+    many, twice = (
+        footprint.bytes("64x64", bytes_per_number=1, frames=frames) - footprint.parameters
+        for frames in (1000, 2000)
+    )
+    assert twice == pytest.approx(2 * many, rel=0.01)
+    assert footprint.bytes("64x64", bytes_per_number=1) < many
+
+
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_others():
     with pytest.raises(UnknownNameError) as caught:
         find("lumina-mni")

@@ -177,15 +177,17 @@ def _refuse_too_large(
     share = TILED_SHARE if is_tiled else 1
     numbers = round(footprint.numbers_per_pixel * share * len(request.labels))
     footprint = dataclasses.replace(footprint, numbers_per_pixel=numbers)
-    needed = partial(footprint.bytes, bytes_per_number=bytes_per_number)
+    frames = getattr(request, "frames", None) or getattr(request, "views", None) or 1
+    needed = partial(footprint.bytes, bytes_per_number=bytes_per_number, frames=frames)
     largest = size = str(request.size)
     if needed(size) <= available:
         return
     while needed(largest) > available and largest != "16x16":
         width, height = read_size(largest)
         largest = "{}x{}".format(*nearest_size(width * 0.9, height * 0.9))
+    many = f" of {frames} pictures" if frames > 1 else ""
     raise LuminaError(
-        f"size {size} needs about {needed(size) / 1e9:,.0f} GB of memory,"
+        f"size {size}{many} needs about {needed(size) / 1e9:,.0f} GB of memory,"
         f" and {available / 1e9:.0f} GB are free",
         hint=f"the nearest that fits is about {largest}",
     )

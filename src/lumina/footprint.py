@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lumina.checkpoints.folder import count_parameters, part_folder, read_config
-from lumina.requests import read_size
+from lumina.requests import SIZE_MULTIPLE, read_size
 
 _USUAL_AUTOENCODER = 83_653_863
 """Weights of the VAEs that released models take."""
@@ -18,6 +18,9 @@ _COPIES = 4
 _TOKEN_COPIES = 12
 """Widths of a token that a block holds at once."""
 
+_GUIDED = 2
+"""Samples that are computed for one that is guided."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
@@ -25,7 +28,9 @@ class Footprint:
 
     parameters: int
     numbers_per_pixel: int
-    """Numbers alive for each pixel while the picture is decoded, which takes more than a step."""
+    """Numbers alive for each pixel while a picture is decoded, which takes more than a step."""
+    numbers_per_step: float = 0.0
+    """The same in a step of a network that has all frames or views before it at once."""
 
     @classmethod
     def around(cls, network: int, text_encoder: int = 0) -> "Footprint":
@@ -43,7 +48,12 @@ class Footprint:
         # The last upsampling works on the channels of the block before it. Sounds and points have
         # none, and next to nothing is alive of them while they are decoded.
         widest = channels[min(1, len(channels) - 1)] if channels else 0
-        return cls(parameters=count_parameters(folder), numbers_per_pixel=_COPIES * widest)
+        hidden = read_config(folder / "transformer").get("hidden_size", 0)
+        return cls(
+            parameters=count_parameters(folder),
+            numbers_per_pixel=_COPIES * widest,
+            numbers_per_step=_GUIDED * _TOKEN_COPIES * hidden / SIZE_MULTIPLE**2,
+        )
 
     @classmethod
     def of_recognizer(cls, folder: Path) -> "Footprint":
@@ -64,7 +74,8 @@ class Footprint:
         network = find_network(path, {}).build()
         return cls.around(sum(weight.numel() for weight in network.parameters()))
 
-    def bytes(self, size: str, *, bytes_per_number: int) -> int:
-        """Bytes that making a picture of this size takes, weights included."""
+    def bytes(self, size: str, *, bytes_per_number: int, frames: int = 1) -> int:
+        """Bytes that making a picture of this size takes, or so many at once; weights included."""
         width, height = read_size(size)
-        return (self.parameters + width * height * self.numbers_per_pixel) * bytes_per_number
+        each = max(self.numbers_per_pixel, round(frames * self.numbers_per_step))
+        return (self.parameters + width * height * each) * bytes_per_number

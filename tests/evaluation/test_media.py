@@ -150,6 +150,17 @@ def test_the_error_rate_of_words_is_that_of_all_sentences_together():
     assert lines["whole sentence"].value == pytest.approx(1 / 3)
 
 
+@pytest.mark.usefixtures("_few_clouds")
+def test_leftovers_of_a_run_that_was_stopped_lose_no_result(tmp_path, points_folder):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "000-256-points.ply").write_text("half a cloud")
+    words = ["--steps", "1", "--names", "1", "--languages", "en", "-o", str(output)]
+    assert main(["evaluate", str(points_folder), *words]) == 0
+    result = json.loads((output / RESULT).read_text())
+    assert read_record(output / "000-256-points.ply")["sample"] == result["samples"][0]
+
+
 def test_languages_without_captions_are_refused(sound_folders, capsys):
     pytest.importorskip("soundfile")
     assert main(["evaluate", str(sound_folders["sounds"]), "--languages", "nl"]) == 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lumina.errors import LuminaError
+from lumina.media import read_record
 from lumina.media.ply import MOST_BYTES, ply_bytes, read_ply_record, read_points
 from lumina.media.point_pictures import PAPER, draw_points, look_at
 from lumina.media.point_viewer import viewer_page
@@ -85,6 +86,18 @@ def test_a_file_without_a_record_says_so(tmp_path):
     path.write_text(header(1) + "0 0 0\n")
     with pytest.raises(LuminaError, match="does not say how it was made"):
         read_ply_record(path)
+
+
+@pytest.mark.parametrize("said", ["[1]", "{", "7"])
+@pytest.mark.parametrize("kind", ["ply", "html"])
+def test_a_damaged_record_is_refused(tmp_path, said, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "ply":
+        path.write_text(header(1).replace("end_", f"comment lumina {said}\nend_") + "0 0 0\n")
+    else:
+        path.write_text(f'<script type="application/json" id="record">{said}</script>')
+    with pytest.raises(LuminaError, match="does not say how it was made"):
+        read_record(path)
 
 
 def test_what_is_near_covers_what_is_behind_it():

@@ -60,6 +60,16 @@ def test_a_picture_that_is_called_a_gif_is_refused(tmp_path):
         read_record(tmp_path / "a.gif")
 
 
+def test_a_gif_that_says_to_be_huge_is_refused(tmp_path):
+    path = tmp_path / "a.gif"
+    Image.new("RGB", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[6:10] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(LuminaError, match="is no GIF"):
+        read_record(path)
+
+
 def test_the_last_frames_alone_are_kept(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mp4")
     whole, rate = read_clip(path)

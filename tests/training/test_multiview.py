@@ -104,7 +104,7 @@ def test_a_known_view_stays_and_matters(pipeline):
         ({"views": 0}, "out of range"),
         ({"views": 9}, "out of range"),
         ({"width": 40}, "multiples of 16"),
-        ({"views": 1, "image": Image.new("RGB", (32, 32))}, "leave nothing"),
+        ({"views": 1, "image": Image.new("RGB", (32, 32))}, "1 pictures are known of 1"),
         ({"image": Image.new("RGB", (16, 32))}, "16x32 pixels"),
         ({"output_type": "pil"}, "allowed: np, latent"),
     ],

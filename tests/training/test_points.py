@@ -60,6 +60,17 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def test_coordinates_are_finer_than_the_numbers_of_the_network(pipeline):
+    network = pipeline.transformer
+    try:
+        network.to(torch.bfloat16)
+        (cloud,) = pipeline("a chair", points=256, num_inference_steps=2, generator=seeded()).media
+    finally:
+        network.to(torch.float32)
+    coarse = torch.from_numpy(cloud).bfloat16().float().numpy()
+    assert (coarse == cloud).mean() < 0.1
+
+
 def test_paths_of_training_are_the_shortest_of_all_orders(recipe):
     batch = FlowObjective(recipe).batch(0)
     assert batch.data.shape == (2, 3, 256)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from diffusers import FirstBlockCacheConfig
 from PIL import Image
 
 import lumina
@@ -114,15 +115,60 @@ def test_a_transition_is_from_one_prompt_to_the_other(pipeline):
         ({"frames": 0}, "out of range"),
         ({"frames": 129}, "out of range"),
         ({"width": 40}, "multiples of 16"),
-        ({"first_frames": [Image.new("RGB", (32, 32))] * 3}, "leave nothing"),
+        ({"width": 0}, "0x32 pixels"),
+        ({"first_frames": [Image.new("RGB", (32, 32))] * 3}, "3 pictures are known of 3"),
+        ({"first_frames": []}, "0 pictures are known of 3"),
+        ({"first_frames": [Image.new("RGB", (32, s)) for s in (32, 16)]}, "32x16 pixels"),
+        ({"extrapolation": "ntk"}, "an effect on pictures alone"),
         ({"first_frames": [Image.new("RGB", (16, 32))]}, "16x32 pixels"),
         ({"to_prompt": "a cat", "num_videos_per_prompt": 2}, "one transition"),
         ({"output_type": "pil"}, "allowed: np, latent"),
     ],
 )
 def test_what_cannot_be_made_is_refused(pipeline, options, reason):
+    def never(*_):
+        pytest.fail("steps were taken first")
+
     with pytest.raises(LuminaError, match=reason):
-        pipeline("a dog", num_inference_steps=1, **options)
+        pipeline("a dog", num_inference_steps=1, callback_on_step_end=never, **options)
+
+
+def test_a_transition_has_no_step_cache(pipeline):
+    pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=1.0))
+    try:
+        with pytest.raises(LuminaError, match="a transition asks for velocities"):
+            pipeline("a dog", to_prompt="a cat", num_inference_steps=1)
+    finally:
+        pipeline.transformer.disable_cache()
+
+
+def test_each_prompt_keeps_its_negative_however_many_clips_it_has(pipeline):
+    options = {"num_inference_steps": 2, "output_type": "latent"}
+    both = pipeline(
+        ["a dog", "a cat"],
+        negative_prompt=["red", "blue"],
+        num_videos_per_prompt=2,
+        generator=[seeded(number) for number in range(4)],
+        **options,
+    ).media
+    alone = pipeline("a cat", negative_prompt="blue", generator=seeded(3), **options).media
+    assert torch.allclose(both[3:], alone, atol=1e-4)
+
+
+def test_first_frames_are_seen_upright_and_on_white(pipeline):
+    clear = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    white = Image.new("RGB", (32, 32), "white")
+    options = {"num_inference_steps": 1, "output_type": "latent"}
+    one, other = (
+        pipeline("a dog", generator=seeded(), first_frames=[frame], **options).media
+        for frame in (clear, white)
+    )
+    assert torch.equal(one, other)
+
+
+def test_media_have_no_preset(pipeline):
+    with pytest.raises(LuminaError, match="LuminaVideoPipeline has no preset"):
+        lumina.LuminaVideoPipeline(**pipeline.components, preset="original")
 
 
 @pytest.mark.parametrize("ending", ["mp4", "gif"])

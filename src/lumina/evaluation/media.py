@@ -22,6 +22,7 @@ from lumina.evaluation.results import (
     versions,
     write_folder,
 )
+from lumina.media import refuse_missing_writer
 from lumina.requests import OF_MODALITIES
 
 IN_GRID = 8
@@ -83,10 +84,11 @@ def evaluate(
     tell = progress or _say_nothing
     if output is not None:
         prepare(output)
+        refuse_missing_writer(Path(f"medium{_ending(exam)}"))
     settings = settings_of(pipeline, steps=steps, guidance=guidance)
     wishes = exam.plan(full=full, names=names, languages=others)
     shown = {id(wish) for wish in some_of_each(wishes, IN_GRID)}
-    outcomes, kept = [], []
+    outcomes, kept, evaluations = [], [], {}
     made = make_all(
         wishes,
         lambda batch: _make(pipeline, settings, batch),
@@ -96,6 +98,7 @@ def evaluate(
         tell=tell,
     )
     for wish, medium in made:
+        evaluations = evaluations or pipeline.evaluations._asdict()
         outcomes.append(Outcome(wish, exam.judge(wish, medium)))
         if output is not None and id(wish) in shown:
             kept.append((outcomes[-1], medium))
@@ -109,6 +112,7 @@ def evaluate(
             exam.called: round(finished - began, 1),
             "total": round(time.monotonic() - began, 1),
         },
+        "evaluations": evaluations,  # of the first ones; some sections ask for other guidance
         "versions": versions(),
         "samples": [_describe(exam, outcome) for outcome in outcomes],
     }
@@ -182,16 +186,18 @@ def _write(
     result: dict[str, Any],
     kept: Sequence[tuple[Outcome, np.ndarray]],
 ) -> None:
-    labels = []
-    ending = OF_MODALITIES[exam.world.modality].endings[0]
-    for number, (outcome, medium) in enumerate(kept):
-        described = _describe(exam, outcome)
-        labels.append(f"{'right' if described['right'] else 'WRONG'}: {outcome.wish.prompt}")
-        record = {"sample": described} | {key: result[key] for key in ("settings", "versions")}
-        name = f"{number:03}-{outcome.wish.section.replace(' ', '-')}{ending}"
-        pipeline.write(medium, folder / name, record)
+    described = [_describe(exam, outcome) for outcome, _ in kept]
     pictures = pipeline.as_pictures([medium for _, medium in kept])
+    labels = [f"{'right' if one['right'] else 'WRONG'}: {one['prompt']}" for one in described]
     write_folder(folder, result, pictures, labels)
+    for number, ((outcome, medium), facts) in enumerate(zip(kept, described, strict=True)):
+        record = {"sample": facts} | {key: result[key] for key in ("settings", "versions")}
+        name = f"{number:03}-{outcome.wish.section.replace(' ', '-')}{_ending(exam)}"
+        pipeline.write(medium, folder / name, record, force=True)
+
+
+def _ending(exam: Exam) -> str:
+    return OF_MODALITIES[exam.world.modality].endings[0]
 
 
 def _say_nothing(text: str) -> None:

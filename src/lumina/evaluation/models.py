@@ -66,8 +66,6 @@ def evaluate(wanted: Wanted, tell: Callable[[str], None]) -> Evaluated:
     media.check(exam, names=wanted.names, languages=wanted.languages)
     pipeline = _load(wanted)
     result = media.evaluate(pipeline, exam, **_how(wanted, checkpoint, folder, tell))
-    result["evaluations"] = pipeline.evaluations._asdict()
-    tell(f"evaluations: {pipeline.evaluations}")
     return Evaluated(result, media.table(result, exam.called), folder)
 
 

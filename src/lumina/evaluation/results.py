@@ -12,7 +12,7 @@ from PIL import Image
 import lumina
 from lumina.devices import report
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.media import make_folder, make_grid, refuse_existing, write_png
+from lumina.media import make_folder, make_grid, refuse_existing, write_png, write_whole
 from lumina.worlds.vocabulary import LANGUAGES
 
 STEPS, GUIDANCE = 30, 4.0
@@ -139,8 +139,8 @@ def prepare(folder: Path) -> None:
 def write_folder(
     folder: Path, result: dict[str, Any], pictures: Sequence[Image.Image], labels: Sequence[str]
 ) -> None:
-    """Write a grid of pictures with their labels, and all numbers."""
+    """Write all numbers, and a grid of pictures with their labels."""
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    write_whole(folder / RESULT, f"{text}\n".encode())
     record = {key: result[key] for key in ("settings", "versions")}
     write_png(folder / GRID, make_grid(list(pictures), list(labels)), record)
-    text = json.dumps(result, indent=2, ensure_ascii=False)
-    (folder / RESULT).write_text(text + "\n", encoding="utf-8")

@@ -1,9 +1,11 @@
 """Files that are results: names that are free, and content that is complete or not there."""
 
+import json
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lumina.errors import LuminaError
 
@@ -28,6 +30,27 @@ def write_whole(path: Path, content: bytes | memoryview, *, force: bool = False)
         raise _unwritable(path, error) from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def parse_record(path: Path, text: str | None, *, hint: str) -> dict[str, Any]:
+    """What a file says of how it was made.
+
+    Args:
+        path: The file.
+        text: What it says, as JSON. None: nothing.
+        hint: What to give instead, where it is of no use.
+
+    Raises:
+        LuminaError: If that is nothing of the kind.
+    """
+    refusal = LuminaError(f"{path} does not say how it was made", hint=hint)
+    try:
+        record = json.loads(text or "")
+    except ValueError as error:
+        raise refusal from error
+    if not isinstance(record, dict):
+        raise refusal
+    return record
 
 
 def refuse_existing(path: Path) -> None:

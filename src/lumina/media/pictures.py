@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from lumina.errors import LuminaError
-from lumina.media.files import write_whole
+from lumina.media.files import parse_record, write_whole
 
 RECORD_KEY = "lumina"
 """Name of the text chunk of a PNG that holds the record."""
@@ -48,15 +48,7 @@ def read_png_record(path: Path) -> dict[str, Any]:
     """
     with _opened(path, hint=_FROM_LUMINA) as image:
         text = getattr(image, "text", {}).get(RECORD_KEY)
-    if text is None:
-        raise LuminaError(
-            f"{path} does not say how it was made",
-            hint="pictures that lumina wrote do, unless another program saved them again",
-        )
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise LuminaError(f"what {path} says is damaged", hint=_FROM_LUMINA) from error
+    return parse_record(path, text, hint=_FROM_LUMINA)
 
 
 MOST_PIXELS = 89_478_485

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lumina.errors import LuminaError
-from lumina.media.files import write_whole
+from lumina.media.files import parse_record, write_whole
 
 RECORD_KEY = "lumina"
 """Word at the beginning of the comment that holds the record."""
@@ -100,13 +100,8 @@ def read_ply_record(path: Path) -> dict[str, Any]:
     """
     lines, _ = _header(path, _read(path))
     start = f"comment {RECORD_KEY} "
-    for line in lines:
-        if line.startswith(start):
-            try:
-                return json.loads(line.removeprefix(start))
-            except ValueError as error:
-                raise LuminaError(f"what {path} says is damaged", hint=_FROM_LUMINA) from error
-    raise LuminaError(f"{path} does not say how it was made", hint=_FROM_LUMINA)
+    text = next((line.removeprefix(start) for line in lines if line.startswith(start)), None)
+    return parse_record(path, text, hint=_FROM_LUMINA)
 
 
 _ANY_PLY = "give a PLY file whose vertices have x, y and z, and no lists"

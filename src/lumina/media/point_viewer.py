@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lumina.errors import LuminaError
-from lumina.media.files import write_whole
+from lumina.media.files import parse_record, write_whole
 from lumina.media.point_pictures import AZIMUTH, ELEVATION
 
 PAGE = "point_viewer.html"
@@ -63,9 +63,7 @@ def read_viewer_record(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise LuminaError(f"cannot read {path}", hint=_FROM_LUMINA) from error
     found = re.search(r'<script type="application/json" id="record">(.*?)</script>', text)
-    if found is None:
-        raise LuminaError(f"{path} does not say how it was made", hint=_FROM_LUMINA)
-    return json.loads(found[1])
+    return parse_record(path, found and found[1], hint=_FROM_LUMINA)
 
 
 _FROM_LUMINA = "give a page that `lumina generate` wrote"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lumina.errors import LuminaError, UnknownNameError, refuse_missing_library
-from lumina.media.files import write_whole
+from lumina.media.files import parse_record, write_whole
 
 SAMPLE_RATE = 16_000
 """Samples in a second of the sounds of this library."""
@@ -96,15 +96,8 @@ def read_sound_record(path: Path) -> dict[str, Any]:
             comment = file.comment or (_wav_comment(path) if file.format == "WAV" else "")
     except soundfile.LibsndfileError as error:
         raise _unreadable(path) from error
-    if not comment.startswith(COMMENT):
-        raise LuminaError(
-            f"{path} does not say how it was made",
-            hint="sounds that lumina wrote do, unless another program saved them again",
-        )
-    try:
-        return json.loads(comment.removeprefix(COMMENT))
-    except ValueError as error:
-        raise LuminaError(f"what {path} says is damaged") from error
+    text = comment.removeprefix(COMMENT) if comment.startswith(COMMENT) else None
+    return parse_record(path, text, hint=_FROM_LUMINA)
 
 
 def resample(waveform: Float[np.ndarray, " samples"], rate: int) -> Float[np.ndarray, " resampled"]:
@@ -155,3 +148,6 @@ def _unreadable(path: Path) -> LuminaError:
     if not path.exists():
         return LuminaError(f"there is no file {path}", hint="give a WAV or FLAC file")
     return LuminaError(f"{path} is not a sound", hint="give a WAV or FLAC file")
+
+
+_FROM_LUMINA = "give a sound that `lumina generate` wrote"

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from lumina.errors import LuminaError
-from lumina.media.files import write_whole
+from lumina.media.files import parse_record, write_whole
 
 Clip = UInt8[np.ndarray, "frames height width 3"]
 
@@ -82,7 +82,7 @@ def read_mp4_record(path: Path) -> dict[str, Any]:
         LuminaError: If there is no such clip, or it was not made by lumina.
     """
     with _opened(path, hint=_FROM_LUMINA) as container:
-        return _parse(path, container.metadata.get(_COMMENT))
+        return parse_record(path, container.metadata.get(_COMMENT), hint=_FROM_LUMINA)
 
 
 def read_gif_record(path: Path) -> dict[str, Any]:
@@ -90,13 +90,14 @@ def read_gif_record(path: Path) -> dict[str, Any]:
     try:
         with Image.open(path, formats=["GIF"]) as image:
             comment = image.info.get("comment")
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise LuminaError(f"{path} is no GIF", hint=_FROM_LUMINA) from error
     except OSError as error:
         raise LuminaError(
             f"cannot read {path}: {error.strerror or error}", hint=_FROM_LUMINA
         ) from error
-    return _parse(path, comment.decode(errors="replace") if comment else None)
+    text = comment.decode(errors="replace") if comment else None
+    return parse_record(path, text, hint=_FROM_LUMINA)
 
 
 def read_clip(path: Path, *, last: int | None = None) -> tuple[Clip, float]:
@@ -141,14 +142,3 @@ def _opened(path: Path, *, hint: str) -> Iterator[Any]:
             yield container
     except (av.FFmpegError, OSError) as error:
         raise LuminaError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
-
-
-def _parse(path: Path, text: str | None) -> dict[str, Any]:
-    refusal = LuminaError(f"{path} does not say how it was made", hint=_FROM_LUMINA)
-    try:
-        record = json.loads(text or "")
-    except ValueError as error:
-        raise refusal from error
-    if not isinstance(record, dict):
-        raise refusal
-    return record

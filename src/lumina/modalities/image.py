@@ -1,6 +1,7 @@
 """Pictures, through an image autoencoder of diffusers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ class ImageCodec:
         parts = []
         count = max(1, PIXELS // (rows * cols))
         for start in range(0, len(media), count):
-            pixels = to_pixels(media[start : start + count]).to(self.vae.device, self.vae.dtype)
-            found = self.vae.encode(pixels).latent_dist
+            with as_precise(self.vae):
+                pixels = to_pixels(media[start : start + count])
+                found = self.vae.encode(pixels.to(place_of(self.vae), self.vae.dtype)).latent_dist
             parts.append((found.mean.float(), found.std.float()))
         means, spreads = zip(*parts, strict=True)
         return Latents(torch.cat(means), torch.cat(spreads))
@@ -51,7 +53,8 @@ class ImageCodec:
         """Pictures from latents."""
         pictures = []
         for part in latents.split(max(1, PIXELS // (64 * latents[0, 0].numel()))):
-            pixels = self.vae.decode(part.to(self.vae.dtype), return_dict=False)[0]
+            with as_precise(self.vae):
+                pixels = self.vae.decode(part.to(self.vae.dtype), return_dict=False)[0]
             pictures += list(to_bytes(pixels))
         return pictures
 
@@ -156,3 +159,22 @@ def latent_factor(config: dict[str, Any]) -> int:
 def scaling_of(config: Any) -> Scaling:
     """What the settings of an autoencoder say."""
     return Scaling(config.get("shift_factor") or 0.0, config.get("scaling_factor") or 1.0)
+
+
+def place_of(vae: Any) -> torch.device:
+    """Where a VAE computes. Offloaded ones are elsewhere until they are called."""
+    return getattr(getattr(vae, "_hf_hook", None), "execution_device", None) or vae.device
+
+
+@contextmanager
+def as_precise(vae: Any) -> Iterator[None]:
+    """Have a VAE compute in float32 where its config says that float16 overflows, as SDXL's."""
+    dtype = vae.dtype
+    upcasts = dtype == torch.float16 and vae.config.get("force_upcast", False)
+    if upcasts:
+        vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        if upcasts:
+            vae.to(dtype)

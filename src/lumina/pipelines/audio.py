@@ -43,7 +43,7 @@ class LuminaAudioPipeline(MediaPipeline):
         tokenizer: Of the text encoder.
         text_layer: As in `TextPipeline`.
         prompt_template: As in `TextPipeline`.
-        preset: As in `TextPipeline`.
+        preset: None: there is none of media.
         usual_size: Frames of 16 ms of a sound where nothing else is asked for.
     """
 
@@ -139,7 +139,7 @@ class LuminaAudioPipeline(MediaPipeline):
             latents: Noise to start from, instead.
             output_type: "np" for waveforms, or "latent".
             return_dict: Return an object with `media`, else a tuple with it.
-            sampling: Other fields of `Sampling`.
+            sampling: Other fields of `Sampling` that are not for pictures alone.
 
         Returns:
             Waveforms at 16 kHz, in [-1, 1].
@@ -153,7 +153,7 @@ class LuminaAudioPipeline(MediaPipeline):
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
         }
-        prompts, settings = self._ask(prompt, num_sounds_per_prompt, sampling)
+        prompts, settings = self._ask(prompt, num_sounds_per_prompt, output_type, sampling)
         x = self._sample(
             prompts,
             (latents_of(frames, self.vae.config),),

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lumina.backbones.transformer import FlowTransformer
 from lumina.errors import LuminaError
+from lumina.media import see_on
 from lumina.modalities import Scaling
 from lumina.modalities.image import latent_factor, scaling_of
 from lumina.modalities.video import VideoCodec
@@ -76,20 +77,19 @@ class FramesPipeline(MediaPipeline):
         Raises:
             LuminaError: If they have another size, or are all that is asked for.
         """
-        known = np.stack([np.asarray(_rgb(one)) for one in pictures])
-        if len(known) >= size[2]:
+        known = [
+            np.asarray(see_on(one) if isinstance(one, Image.Image) else one) for one in pictures
+        ]
+        if not 0 < len(known) < size[2]:
             raise LuminaError(
-                f"{len(known)} pictures that are known leave nothing to make of {size[2]}",
-                hint="ask for more",
+                f"{len(known)} pictures are known of {size[2]}",
+                hint="give one or more, and leave at least one to make",
             )
-        if known.shape[1:3] != (size[1], size[0]):
-            raise LuminaError(
-                f"what is known is {known.shape[2]}x{known.shape[1]} pixels, and what is asked for"
-                f" {size[0]}x{size[1]}",
-                hint="resize it, or ask for its size",
-            )
-        return self.scaling.scale(self.codec.encode([known]).mean[0])
-
-
-def _rgb(picture: Any) -> Any:
-    return picture.convert("RGB") if isinstance(picture, Image.Image) else picture
+        for one in known:
+            if one.shape[:2] != (size[1], size[0]):
+                raise LuminaError(
+                    f"what is known is {one.shape[1]}x{one.shape[0]} pixels, and what is asked for"
+                    f" {size[0]}x{size[1]}",
+                    hint="resize it, or ask for its size",
+                )
+        return self.scaling.scale(self.codec.encode([np.stack(known)]).mean[0])

@@ -19,8 +19,9 @@ from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.flow.guidance import Guidance
 from lumina.flow.sample import asked_times, begin_sample, begin_steps, flow_times, step_options
 from lumina.media import write_png, write_result
+from lumina.modalities.image import as_precise
 from lumina.pipelines.adapters import LoraMixin
-from lumina.pipelines.pictures import as_precise, refuse_step_cache
+from lumina.pipelines.pictures import refuse_step_cache
 from lumina.pipelines.tiling import disable_tiling, enable_tiling
 from lumina.requests import SIZE_MULTIPLE, steps_left
 from lumina.types import Size, VelocityAt

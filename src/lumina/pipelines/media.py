@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
@@ -14,16 +15,28 @@ from PIL import Image
 from torch import Tensor
 
 from lumina.errors import LuminaError
-from lumina.flow.guidance import guide
+from lumina.flow.guidance import guide, guide_across
 from lumina.flow.sample import begin_steps
 from lumina.modalities import Codec, Modality, Scaling, find_modality
 from lumina.pipelines import checks
+from lumina.pipelines.pictures import refuse_step_cache
 from lumina.pipelines.sampling import Sampling
 from lumina.pipelines.text import TextPipeline
 from lumina.pipelines.velocity import Condition, as_guidance_scale
 from lumina.types import Velocity
 
 Source = torch.Generator | list[torch.Generator] | None
+
+OUTPUT_TYPES = ("np", "latent")
+
+_OF_PICTURES = {
+    "context_drop",
+    "extrapolation",
+    "proportional_attn",
+    "scale_by",
+    "scaling_watershed",
+}
+"""Settings of sampling that say how positions and attention of pictures are read."""
 
 
 @dataclass
@@ -60,8 +73,16 @@ class MediaVelocity:
         """The velocity to follow at a time."""
         guidance = self.pipeline.guidance
         guided = guidance.is_on_at(time)
-        plain = partial(self._compute, self.condition.part(self.count, guided=guided), guided)
-        return guide(plain, guidance) if guided else plain
+        part = self.condition.part(self.count, guided=guided)
+        group = self.pipeline._guidance_group
+        if guided and group is not None:
+            part = part.half(dist.get_rank(group))
+        plain = partial(self._compute, part, guided)
+        if not guided:
+            return plain
+        return (
+            guide(plain, guidance) if group is None else guide_across(plain, guidance, group=group)
+        )
 
     def _compute(
         self,
@@ -76,7 +97,7 @@ class MediaVelocity:
             hints = torch.cat([hints] * (len(x) // len(hints)))
         times = t.expand(len(x))
         output = pipeline.transformer(
-            pipeline.modality.enter(x, times, hints),
+            pipeline.modality.enter(x, times, hints).to(pipeline.transformer.dtype),
             times,
             condition.features,
             condition.mask,
@@ -84,7 +105,7 @@ class MediaVelocity:
             return_dict=False,
             **pipeline.modality.positions(pipeline.network, x),
         )[0]
-        return output[:, : x.shape[1]]
+        return output[:, : x.shape[1]].to(x.dtype)
 
 
 class MediaPipeline(TextPipeline):
@@ -94,6 +115,7 @@ class MediaPipeline(TextPipeline):
     """
 
     _modality: ClassVar[str]
+    _has_presets = False
     _optional_components: ClassVar[list[str]] = ["vae"]
 
     @property
@@ -119,18 +141,30 @@ class MediaPipeline(TextPipeline):
         """What latents look like."""
         return self.as_pictures(self.codec.decode(self.scaling.unscale(latents)))
 
-    @staticmethod
     def _ask(
-        prompt: str | list[str], each: int, settings: dict[str, Any]
+        self, prompt: str | list[str], each: int, output_type: str, settings: dict[str, Any]
     ) -> tuple[list[str], Sampling]:
         """A prompt for each sample, and all settings of a call.
 
         Args:
             prompt: One or several.
             each: Samples of each.
+            output_type: What is to come out.
             settings: Fields of `Sampling`. All channels are guided where they say nothing of it.
+
+        Raises:
+            LuminaError: If a setting is for pictures, or the output is of no known type.
         """
+        if output_type not in OUTPUT_TYPES:
+            raise LuminaError(
+                f"output_type is {output_type!r}", hint=f"allowed: {', '.join(OUTPUT_TYPES)}"
+            )
+        for name in _OF_PICTURES & settings.keys():
+            raise LuminaError(f"{name} has an effect on pictures alone", hint="leave it out")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        away = settings["negative_prompt"]
+        if isinstance(away, list):
+            settings = settings | {"negative_prompt": [one for one in away for _ in range(each)]}
         repeated = [one for one in prompts for _ in range(each)]
         return repeated, Sampling(**{"guided_channels": None, **settings})
 
@@ -159,6 +193,8 @@ class MediaPipeline(TextPipeline):
             hints: What is known of each sample.
             blend: Makes one velocity of those of all prompts, for one sample of them all.
         """
+        if blend is not None:
+            refuse_step_cache(self.transformer, "a transition")
         count = len(prompts) if blend is None else 1
         velocities = self._velocities(prompts, sampling, hints, together=blend is None)
         device = self._execution_device
@@ -219,7 +255,7 @@ class MediaPipeline(TextPipeline):
         generator: Source,
         latents: Tensor | None,
     ) -> Float[Tensor, "b c *grid"]:
-        """Noise to start from, drawn or given.
+        """Noise to start from, drawn or given: in float32, also for networks in other numbers.
 
         Raises:
             LuminaError: If generators are not as many as samples, or the noise is of another shape.
@@ -229,22 +265,19 @@ class MediaPipeline(TextPipeline):
                 f"there are {len(generator)} generators for {shape[0]} samples",
                 hint="give one, or one for each",
             )
-        dtype = self.transformer.dtype
         if latents is None:
-            return randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+            return randn_tensor(shape, generator=generator, device=device)
         if latents.shape != shape:
             raise LuminaError(
                 f"latents have the shape {tuple(latents.shape)}, and the samples {shape}",
                 hint="leave latents out, or give them this shape",
             )
-        return latents.to(device, dtype)
+        return latents.to(device, torch.float32)
 
     def _hand_out(
         self, x: Float[Tensor, "b c *grid"], output_type: str, *, return_dict: bool
     ) -> MediaOutput | tuple:
         """Decode latents into what a call returns."""
-        if output_type not in ("np", "latent"):
-            raise LuminaError(f"output_type is {output_type!r}", hint="allowed: np, latent")
         media: Any = x if output_type == "latent" else self.codec.decode(self.scaling.unscale(x))
         self.maybe_free_model_hooks()
         return MediaOutput(media=media) if return_dict else (media,)

@@ -35,7 +35,7 @@ class LuminaMultiViewPipeline(FramesPipeline):
         tokenizer: Of the text encoder.
         text_layer: As in `TextPipeline`.
         prompt_template: As in `TextPipeline`.
-        preset: As in `TextPipeline`.
+        preset: None: there is none of media.
         usual_size: Width, height and number of views where nothing else is asked for: "64x64x4".
     """
 
@@ -112,7 +112,7 @@ class LuminaMultiViewPipeline(FramesPipeline):
             output_type: "np" for bytes, or "latent".
             return_dict: Return an object with `media`, else a tuple with them.
             image: The first view of all things, of the size asked for.
-            sampling: Other fields of `Sampling`.
+            sampling: Other fields of `Sampling` that are not for pictures alone.
 
         Returns:
             For each thing its views as bytes (views, height, width, 3).
@@ -126,7 +126,7 @@ class LuminaMultiViewPipeline(FramesPipeline):
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
         }
-        prompts, settings = self._ask(prompt, num_things_per_prompt, sampling)
+        prompts, settings = self._ask(prompt, num_things_per_prompt, output_type, sampling)
         grid, channels = self._grid(size), self.vae.config["latent_channels"]
         known = None if image is None else self._encode_known([image], size)
         x = self._sample(
@@ -146,7 +146,11 @@ class LuminaMultiViewPipeline(FramesPipeline):
         self, width: int | None, height: int | None, views: int | None
     ) -> tuple[int, int, int]:
         usual = read_axes(self.config["usual_size"])
-        size = (width or usual[0], height or usual[1], usual[2] if views is None else views)
+        size = (
+            usual[0] if width is None else width,
+            usual[1] if height is None else height,
+            usual[2] if views is None else views,
+        )
         self._check_sides(*size[:2])
         if not 1 <= size[2] <= MOST_VIEWS:
             raise LuminaError(

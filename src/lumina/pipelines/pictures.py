@@ -1,7 +1,6 @@
 """Pictures and masks that come in: brought to a size, turned into latents, and put back."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lumina.errors import LuminaError
+from lumina.modalities.image import as_precise, place_of
 from lumina.requests import SIZE_MULTIPLE, nearest_size
 from lumina.types import Size, Velocity, VelocityAt
 
@@ -128,25 +128,9 @@ def encode_pixels(vae: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "
         vae: An `AutoencoderKL`.
         pixels: Values from -1 to 1.
     """
-    # Offloaded models are elsewhere until they are called, and say where they will be.
-    device = getattr(getattr(vae, "_hf_hook", None), "execution_device", None) or vae.device
     with as_precise(vae):
-        pixels = pixels.to(device, vae.dtype)
+        pixels = pixels.to(place_of(vae), vae.dtype)
         return vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
-
-
-@contextmanager
-def as_precise(vae: Any) -> Iterator[None]:
-    """Have a VAE compute in float32 where its config says that float16 overflows, as SDXL's."""
-    dtype = vae.dtype
-    upcasts = dtype == torch.float16 and vae.config.get("force_upcast", False)
-    if upcasts:
-        vae.to(torch.float32)
-    try:
-        yield
-    finally:
-        if upcasts:
-            vae.to(dtype)
 
 
 def in_float32(velocity_at: VelocityAt, dtype: torch.dtype) -> VelocityAt:

@@ -32,7 +32,7 @@ class LuminaPointCloudPipeline(MediaPipeline):
         tokenizer: Of the text encoder.
         text_layer: As in `TextPipeline`.
         prompt_template: As in `TextPipeline`.
-        preset: As in `TextPipeline`.
+        preset: None: there is none of media.
         usual_size: Points of a cloud where nothing else is asked for.
         vae: There is none.
     """
@@ -115,7 +115,7 @@ class LuminaPointCloudPipeline(MediaPipeline):
             latents: Noise to start from, instead.
             output_type: "np" for arrays, or "latent".
             return_dict: Return an object with `media`, else a tuple with it.
-            sampling: Other fields of `Sampling`.
+            sampling: Other fields of `Sampling` that are not for pictures alone.
 
         Returns:
             Clouds as arrays (points, 3) within about 0.5 of the middle; z is up.
@@ -130,7 +130,7 @@ class LuminaPointCloudPipeline(MediaPipeline):
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
         }
-        prompts, settings = self._ask(prompt, num_clouds_per_prompt, sampling)
+        prompts, settings = self._ask(prompt, num_clouds_per_prompt, output_type, sampling)
         if latents is None:
             latents = _noise(len(prompts), count, generator)
         x = self._sample(

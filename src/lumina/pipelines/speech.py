@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
@@ -18,7 +19,7 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
 from lumina.checkpoints.folder import read_config
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.flow.guidance import Guidance, guide
+from lumina.flow.guidance import Guidance, guide, guide_across
 from lumina.flow.sample import begin_steps
 from lumina.modalities.sound.mel import MELS, SAMPLE_RATE
 from lumina.modalities.speech import MODALITY, SCALING, SpeechCodec, tell
@@ -175,14 +176,19 @@ class LuminaSpeechPipeline(ImagePipeline):
         callback: Callable | None,
     ) -> Float[Tensor, "1 c frames"]:
         """The spectrogram of one sentence, as the flow has it."""
-        device, dtype, frames = self._execution_device, self.transformer.dtype, hints.shape[-1]
+        device, frames = self._execution_device, hints.shape[-1]
         timesteps = begin_steps(self.scheduler, steps, sigmas=None, tokens=frames, device=device)
         self._num_timesteps = len(timesteps)
         nobody = self.transformer.config["num_classes"]
         labels = torch.tensor([VOICES.index(voice), nobody], device=device)
-        plain = partial(self._velocity, hints.to(device, dtype), labels)
-        is_guided = self.do_classifier_free_guidance
-        velocity: Velocity = guide(plain, self.guidance) if is_guided else plain
+        is_guided, group = self.do_classifier_free_guidance, self._guidance_group
+        if is_guided and group is not None:
+            half = slice(rank := dist.get_rank(group), rank + 1)
+            plain = partial(self._velocity, hints[half].to(device), labels[half])
+            velocity: Velocity = guide_across(plain, self.guidance, group=group)
+        else:
+            plain = partial(self._velocity, hints.to(device), labels)
+            velocity = guide(plain, self.guidance) if is_guided else plain
 
         def at(time: float) -> Velocity:
             self._count(guided=is_guided)
@@ -193,7 +199,7 @@ class LuminaSpeechPipeline(ImagePipeline):
                 return x
             return (callback(self, index, timestep, {"latents": x}) or {}).get("latents", x)
 
-        x = randn_tensor((1, MELS, frames), generator=generator, device=device, dtype=dtype)
+        x = randn_tensor((1, MELS, frames), generator=generator, device=device)
         return self._follow(x, timesteps, at, generator, after_step)
 
     def _velocity(
@@ -204,8 +210,9 @@ class LuminaSpeechPipeline(ImagePipeline):
         t: Float[Tensor, ""],
     ) -> Float[Tensor, "b c frames"]:
         times = t.expand(len(x))
-        seen = MODALITY.enter(x, times, hints[: len(x)])
-        return self.transformer(seen, times, class_labels=labels[: len(x)], return_dict=False)[0]
+        seen = MODALITY.enter(x, times, hints[: len(x)]).to(self.transformer.dtype)
+        labels = labels[: len(x)]
+        return self.transformer(seen, times, class_labels=labels, return_dict=False)[0].to(x.dtype)
 
 
 def vocoder_folder(part: Path) -> Path:

@@ -25,7 +25,7 @@ from lumina.encoders.text import (
     fill_template,
     pad_features,
 )
-from lumina.errors import UnknownNameError
+from lumina.errors import LuminaError, UnknownNameError
 from lumina.pipelines import checks
 from lumina.pipelines.adoption import adopt
 from lumina.pipelines.images import ImagePipeline
@@ -67,6 +67,7 @@ class TextPipeline(ImagePipeline):
     model_cpu_offload_seq = "text_encoder->transformer->vae"
     _callback_tensor_inputs = ["latents", "prompt_embeds"]
     _network: type[FlowTransformer] | None = None
+    _has_presets = True
     _makes_scheduler = False
 
     def __init__(
@@ -83,6 +84,8 @@ class TextPipeline(ImagePipeline):
         super().__init__()
         if PLACE not in prompt_template:
             raise ValueError(f"`prompt_template` has no {PLACE} in it: {prompt_template!r}")
+        if preset is not None and not self._has_presets:
+            raise LuminaError(f"{type(self).__name__} has no preset", hint="leave it out")
         if preset not in USUAL:
             raise UnknownNameError.among([n for n in USUAL if n], str(preset), kind="preset")
         checks.network(adopt(transformer), self._network)

@@ -34,7 +34,7 @@ class LuminaVideoPipeline(FramesPipeline):
         tokenizer: Of the text encoder.
         text_layer: As in `TextPipeline`.
         prompt_template: As in `TextPipeline`.
-        preset: As in `TextPipeline`.
+        preset: None: there is none of media.
         usual_size: Width, height and frames of a clip where nothing else is asked for: "96x96x8".
         frame_rate: Frames a second.
     """
@@ -108,7 +108,7 @@ class LuminaVideoPipeline(FramesPipeline):
             return_dict: Return an object with `media`, else a tuple with them.
             first_frames: Pictures that the clips begin with, of the size asked for.
             to_prompt: What happens in the end, after a seamless transition from the prompt.
-            sampling: Other fields of `Sampling`.
+            sampling: Other fields of `Sampling` that are not for pictures alone.
 
         Returns:
             Clips as bytes (frames, height, width, 3).
@@ -122,7 +122,7 @@ class LuminaVideoPipeline(FramesPipeline):
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
         }
-        prompts, settings = self._ask(prompt, num_videos_per_prompt, sampling)
+        prompts, settings = self._ask(prompt, num_videos_per_prompt, output_type, sampling)
         grid = self._grid(size)
         known = None if first_frames is None else self._encode_known(first_frames, size)
         blend = None
@@ -146,7 +146,11 @@ class LuminaVideoPipeline(FramesPipeline):
         self, width: int | None, height: int | None, frames: int | None
     ) -> tuple[int, int, int]:
         usual = read_axes(self.config["usual_size"])
-        given = (width or usual[0], height or usual[1], usual[2] if frames is None else frames)
+        given = (
+            usual[0] if width is None else width,
+            usual[1] if height is None else height,
+            usual[2] if frames is None else frames,
+        )
         self._check_sides(*given[:2])
         if not 1 <= given[2] <= MOST_FRAMES:
             raise LuminaError(
