@@ -15,9 +15,13 @@ import torch.distributed as dist
 from diffusers import ContextParallelConfig, MagCacheConfig
 from torch.distributed.device_mesh import init_device_mesh
 
+import lumina
 from lumina import FlagDiT, LuminaPipeline, NextDiT
+from lumina.modalities import find_modality
+from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.nn.attention import fused_attend
 from lumina.nn.ring import RingAttend
+from lumina.spelling import VOICES
 
 TINY = {
     "sample_size": 8,
@@ -168,6 +172,34 @@ def guidance(world, folder):
     yield "guided", distance([draw()], [expected])
     if world == 2:
         yield "unguided", distance([draw(guidance_scale=1.0)], [unguided])
+        yield from guidance_of_media(pipeline)
+
+
+def guidance_of_media(pipeline):
+    """The same of point clouds and of speech."""
+
+    def make(media, words, **named):
+        media.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(7)
+        steps = {"num_inference_steps": 3, "generator": generator}
+        return torch.from_numpy(media(words, **steps, **named).media[0])
+
+    parts = {name: pipeline.components[name] for name in ("text_encoder", "tokenizer", "scheduler")}
+    points = make_model(**find_modality("points").network(Path(), ()))
+    sound = find_modality("speech").network(Path(), (64,)) | {"num_classes": len(VOICES)}
+    vocoder = randomise(SpectralVocoder(width=16, depth=1, inner_width=16))
+    wanted = [
+        (lumina.LuminaPointCloudPipeline(points, **parts), "a cat", {"points": 256}),
+        (
+            lumina.LuminaSpeechPipeline(make_model(FlagDiT, **sound), parts["scheduler"], vocoder),
+            "a cat",
+            {"negative_prompt": "two dogs", "output_type": "mel"},
+        ),
+    ]
+    for media, words, named in wanted:
+        expected = make(media, words, **named)
+        media.enable_guidance_parallelism()
+        yield type(media).__name__, distance([make(media, words, **named)], [expected])
 
 
 def work(rank, world, folder, checkpoint):
