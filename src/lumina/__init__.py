@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lumina.pipelines.multi_view import LuminaMultiViewPipeline as LuminaMultiViewPipeline
     from lumina.pipelines.original import LuminaFlagPipeline as LuminaFlagPipeline
     from lumina.pipelines.original import OriginalLuminaPipeline as OriginalLuminaPipeline
+    from lumina.pipelines.original_audio import OriginalAudioPipeline as OriginalAudioPipeline
     from lumina.pipelines.panorama import LuminaPanoramaPipeline as LuminaPanoramaPipeline
     from lumina.pipelines.point_cloud import LuminaPointCloudPipeline as LuminaPointCloudPipeline
     from lumina.pipelines.recognition import LuminaRecognitionPipeline as LuminaRecognitionPipeline
@@ -63,6 +64,7 @@ _HOMES = {
     "LuminaVideoPipeline": "lumina.pipelines.video",
     "NextDiT": "lumina.backbones.next_dit",
     "NextDiTClassifier": "lumina.backbones.recognizer",
+    "OriginalAudioPipeline": "lumina.pipelines.original_audio",
     "OriginalLuminaPipeline": "lumina.pipelines.original",
     "Region": "lumina.pipelines.regions",
     "build_backbone": "lumina.backbones.named",

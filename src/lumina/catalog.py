@@ -32,8 +32,10 @@ MODALITY_OF = {kind.pipeline: name for name, kind in OF_MODALITIES.items()}
 MODALITY_OF["LuminaRecognitionPipeline"] = "labels"
 """What pipelines make, where it is not pictures."""
 
-_GEMMA_2B, _LLAMA_2_7B = 2_506_172_416, 6_607_343_616
+_GEMMA_2B, _LLAMA_2_7B, _T5_LARGE = 2_506_172_416, 6_607_343_616, 334_939_648
 """Weights of the text encoders of released models, without a head."""
+
+_FLAG_DIT_OF_SOUND = 197_940_244
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class Checkpoint:
     """Whether its network is a Flag-DiT, which sees a picture as one sequence, not as a plane."""
     modality: str = "image"
     """What it makes: a name of `lumina.modalities`, or "labels"."""
+    is_release: bool = False
+    """Whether it is of the files of sound or music as they were released."""
 
     @property
     def is_recognizer(self) -> bool:
@@ -80,11 +84,19 @@ class Checkpoint:
         """How much memory it takes, from its files."""
         if self.is_recognizer:
             return Footprint.of_recognizer(self.folder)
+        if self.is_release:
+            return Footprint(
+                parameters=_T5_LARGE + _count_release(self.folder), numbers_per_pixel=0
+            )
         of_files = Footprint.of_network if self.is_network else Footprint.of_folder
         return of_files(self.folder)
 
     def fingerprint(self) -> str:
         """Twelve hex digits that tell its weights from those of another."""
+        if self.is_release:
+            from lumina.checkpoints.sound import find_checkpoint
+
+            return fingerprint_of({self.folder.name: find_checkpoint(self.folder)})
         if not self.is_network:
             return fingerprint(self.folder)
         from lumina.checkpoints.network import find_network
@@ -169,6 +181,22 @@ MODELS = {
             footprint=Footprint.around(NETWORKS["next-dit-imagenet-600m"].parameters),
             defaults={"size": "256x256"},
         ),
+        Model(
+            name="lumina-t2audio",
+            summary="sounds of all kinds, ten seconds long as usual",
+            task="text to sound",
+            hub_id="Alpha-VLLM/Lumina-T2Audio",
+            footprint=Footprint.around(_FLAG_DIT_OF_SOUND, _T5_LARGE),
+            defaults={"seconds": 10.0, "steps": 99, "guidance": 3.0},
+        ),
+        Model(
+            name="lumina-t2music",
+            summary="music of all kinds, ten seconds long as usual",
+            task="text to sound",
+            hub_id="Alpha-VLLM/Lumina-T2Music",
+            footprint=Footprint.around(_FLAG_DIT_OF_SOUND, _T5_LARGE),
+            defaults={"seconds": 10.0, "steps": 39, "guidance": 5.0},
+        ),
     )
 }
 
@@ -189,6 +217,13 @@ TEXT_ENCODERS = {
     "gemma-2b": Part(hub_id="google/gemma-2b", is_gated=True, width=2048),
     "llama-2-7b": Part(hub_id="meta-llama/Llama-2-7b-hf", is_gated=True, width=4096),
 }
+OF_SOUND = {
+    "flan-t5-large": Part(hub_id="google/flan-t5-large", width=1024),
+    "t5-v1.1-large": Part(hub_id="google/t5-v1_1-large", width=1024),
+    "bert-base-uncased": Part(hub_id="google-bert/bert-base-uncased"),
+}
+"""What reads texts for the released models of music and of sound."""
+
 AUTOENCODERS = {
     "sdxl": Part(hub_id="stabilityai/sdxl-vae", scaling_factor=0.13025),
     "ema": Part(hub_id="stabilityai/sd-vae-ft-ema", scaling_factor=0.18215),
@@ -243,6 +278,9 @@ def find(name: str | Path) -> Checkpoint:
             f"{name} is not on this machine", hint=f"{where}`lumina get {name}` downloads it"
         )
     if not (folder / INDEX).is_file():
+        release = _find_release(folder)
+        if release is not None:
+            return release
         network = _find_network(folder)
         return network if model is None else replace(network, defaults=model.defaults)
     index = read_index(folder)
@@ -313,6 +351,13 @@ def load(
     check_preset(preset)
     place = pick_device(device or "auto")
     numbers = pick_dtype(dtype or "auto", place)
+    if checkpoint.is_release:
+        from lumina.pipelines.original_audio import OriginalAudioPipeline
+
+        released = OriginalAudioPipeline.from_release(
+            checkpoint.folder, text_encoder=text_encoder, dtype=numbers
+        )
+        return released.to(place)
     if checkpoint.is_network:
         config = find_network(checkpoint.folder, {}).build().config
         find_parts(config, text_encoder=text_encoder, vae=vae)
@@ -415,6 +460,26 @@ def _find_network(path: Path) -> Checkpoint:
         classes=config["num_classes"],
         is_sequence=network.kind == _FLAG_DIT,
     )
+
+
+def _find_release(path: Path) -> Checkpoint | None:
+    """A checkpoint of sound or music as it was released, with the settings of its demo."""
+    from lumina.checkpoints.sound import CLAP, find_beside, is_original_audio
+
+    if not is_original_audio(path):
+        return None
+    like = "lumina-t2music" if find_beside(path, CLAP) is None else "lumina-t2audio"
+    return Checkpoint(
+        folder=path, defaults=MODELS[like].defaults, modality="sound", is_release=True
+    )
+
+
+def _count_release(path: Path) -> int:
+    """Weights of 32 bits in the files of a release."""
+    from lumina.checkpoints.sound import CLAP, find_beside, find_checkpoint
+
+    files = [find_checkpoint(path), find_beside(path, CLAP)]
+    return sum(file.stat().st_size for file in files if file is not None) // 4
 
 
 def _unknown(name: str) -> UnknownNameError:

@@ -8,8 +8,9 @@ from lumina.errors import LuminaError
 
 # What the hub allows: no run of dots or dashes, none at an end.
 _HUB_ID = re.compile(r"\w+(?:[.-]\w+)*/\w+(?:[.-]\w+)*")
+_OF_SOUND = ["*.ckpt", "*bigvnat/*", "*CLAP/*"]  # as sound and music were released
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "model_args.pth", "consolidated*.pth"]
-_KNOWN = (INDEX, "config.json", "consolidated*")
+_KNOWN = (INDEX, "config.json", "consolidated*", "*/*.ckpt", "*/*/*.ckpt")
 """Files of which each tells a format that can be loaded."""
 
 
@@ -44,7 +45,7 @@ def fetch(hub_id: str) -> Path:
     )
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_FILES))
+        return Path(snapshot_download(hub_id, allow_patterns=_FILES + _OF_SOUND))
     except GatedRepoError as error:
         raise LuminaError(
             f"the hub asks for your consent before it gives {hub_id}",

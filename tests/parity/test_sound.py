@@ -15,6 +15,7 @@ from lumina.flow.times import uniform_times
 from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.released import PATH, count_times, decode_mel, encode_mel
 from lumina.modalities.sound.vocoder import BigVGAN, lowpass_filter, without_weight_norm
+from lumina.pipelines.original_audio import OriginalAudioPipeline
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +176,27 @@ def test_the_vocoder_is_found_beside_the_checkpoint(released, bigvgan, assert_re
     assert_recorded(found.unsqueeze(1), case.tensors["outputs.forward"])
     by_file = load_original_audio(folder / "maa2" / "maa2.ckpt")
     assert by_file.vocoder is not None
+
+
+@torch.no_grad()
+def test_the_pipeline_follows_the_recorded_trajectory(released, assert_recorded):
+    case, _, models = released
+    call, prompt = calls(case)["sample_cfg"], case.tensors["inputs.cond"]
+
+    class Recorded(OriginalAudioPipeline):
+        def encode_prompt(self, *_, **__):
+            away = case.tensors["inputs.uncond"]
+            return prompt, torch.ones(prompt.shape[:2]), away, torch.ones(away.shape[:2])
+
+    pipeline = Recorded(models.transformer, None, models.autoencoder, None, None, None)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = case.tensors["inputs.z"]
+    found = pipeline(
+        ["as recorded"] * len(noise),
+        seconds=noise.shape[-1] * 2 * 0.016,
+        num_inference_steps=call["timesteps"] - 1,
+        guidance_scale=call["scale"],
+        latents=noise,
+        output_type="latent",
+    ).media
+    assert_recorded(found, case.tensors["outputs.sample_cfg.trajectory"][-1])

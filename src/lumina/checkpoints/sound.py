@@ -11,11 +11,13 @@ from lumina.checkpoints.headers import AGAIN
 from lumina.checkpoints.keys import from_original
 from lumina.checkpoints.original import infer_config
 from lumina.checkpoints.weights import Weight, Weights, open_file, read_pickle
+from lumina.encoders.audio_text import ClapTextEncoder
 from lumina.errors import LuminaError
 from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.vocoder import BigVGAN, without_weight_norm
 
-CHECKPOINTS = ("*.ckpt", "*/*.ckpt", "*.safetensors")
+CHECKPOINTS = ("*.ckpt", "*/*.ckpt", "*/*/*.ckpt", "*.safetensors")
+CLAP = Path("CLAP") / "CLAP_weights_2022.pth"
 VOCODER, VOCODER_SETTINGS = "best_netG.pt", "args.yml"
 
 
@@ -38,7 +40,7 @@ def load_original_audio(path: str | Path) -> SoundModels:
     Raises:
         LuminaError: If a file is missing or damaged, would run code, or holds something else.
     """
-    file = _find_checkpoint(Path(path))
+    file = find_checkpoint(Path(path))
     weights = open_file(file)
     transformer = _load_transformer(_under(weights, "model.diffusion_model.", file))
     autoencoder = load_original_autoencoder(
@@ -106,6 +108,54 @@ def load_original_vocoder(folder: Path) -> BigVGAN:
     return _fill(BigVGAN(**config), without_weight_norm(weights))
 
 
+def is_original_audio(path: Path) -> bool:
+    """Whether a file or folder is a checkpoint of sound or music as it was released."""
+    files = [path] if path.is_file() else [f for some in CHECKPOINTS for f in path.glob(some)]
+    return any(file.suffix == ".ckpt" and _is_whole(open_file(file)) for file in files)
+
+
+def find_beside(path: Path, name: str | Path) -> Path | None:
+    """A file or folder that belongs to a checkpoint, if it is near."""
+    above = find_checkpoint(path).resolve().parents
+    return next((found for place in above[:2] if (found := place / name).exists()), None)
+
+
+def load_original_clap(file: Path) -> ClapTextEncoder:
+    """Load the part of CLAP that reads texts.
+
+    Raises:
+        LuminaError: If the file is damaged, or holds something else.
+    """
+    content = read_pickle(file)
+    weights = content.get("model", content) if isinstance(content, dict) else {}
+    named = {
+        name.removeprefix(_CAPTIONS): weight
+        for name, weight in weights.items()
+        if name.startswith(_CAPTIONS) and not name.endswith("position_ids")
+    }
+    try:
+        config = _infer_clap({name: tuple(weight.shape) for name, weight in named.items()})
+    except KeyError as error:
+        raise LuminaError(f"{file} is no CLAP: it lacks {error}", hint=AGAIN) from error
+    return _fill(ClapTextEncoder(**config), named)
+
+
+_CAPTIONS = "caption_encoder."
+
+
+def _infer_clap(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    words, width = shapes["base.embeddings.word_embeddings.weight"]
+    bert = {
+        "vocab_size": words,
+        "hidden_size": width,
+        "num_hidden_layers": _count(shapes, "base.encoder.layer.#.output.dense.weight"),
+        "num_attention_heads": max(1, width // 64),
+        "intermediate_size": shapes["base.encoder.layer.0.intermediate.dense.weight"][0],
+        "max_position_embeddings": shapes["base.embeddings.position_embeddings.weight"][0],
+    }
+    return {"bert": bert, "out_width": shapes["projection.linear1.weight"][0]}
+
+
 def find_vocoder(checkpoint: Path) -> Path | None:
     """The folder of the vocoder that belongs to a checkpoint, if it is near."""
     above = checkpoint.resolve().parents
@@ -127,7 +177,12 @@ _BUILT = {"resblock": "1", "activation": "snakebeta"}
 """The one kind of BigVGAN that was released."""
 
 
-def _find_checkpoint(path: Path) -> Path:
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint in a folder, or the file itself.
+
+    Raises:
+        LuminaError: If there is none.
+    """
     if path.is_file():
         return path
     found = [file for pattern in CHECKPOINTS for file in sorted(path.glob(pattern))]

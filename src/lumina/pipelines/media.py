@@ -98,7 +98,7 @@ class MediaVelocity:
         times = t.expand(len(x))
         output = pipeline.transformer(
             pipeline.modality.enter(x, times, hints).to(pipeline.transformer.dtype),
-            times,
+            pipeline._network_times(times),
             condition.features,
             condition.mask,
             cache=condition.cache,
@@ -140,6 +140,10 @@ class MediaPipeline(TextPipeline):
     def pictures_of(self, latents: Float[Tensor, "b c *grid"]) -> list[Image.Image]:
         """What latents look like."""
         return self.as_pictures(self.codec.decode(self.scaling.unscale(latents)))
+
+    def _network_times(self, times: Float[Tensor, " b"]) -> Tensor:
+        """Times in [0, 1] as the network counts them."""
+        return times
 
     def _ask(
         self, prompt: str | list[str], each: int, output_type: str, settings: dict[str, Any]
