@@ -120,10 +120,22 @@ MODELS = {
             defaults={"steps": 12, "guidance": 4.0},
         ),
         Model(
+            name="lumina-mini-music",
+            summary="scales, melodies and chords in a key, at a tempo, on eight instruments",
+            task="text to sound",
+            defaults={"steps": 12, "guidance": 2.5},
+        ),
+        Model(
             name="lumina-mini-speech",
             summary="English sentences in three voices, best of 161 words",
             task="text to speech",
             defaults={"steps": 16, "guidance": 2.0},
+        ),
+        Model(
+            name="lumina-mini-video",
+            summary="clips of 120 things that move, spin, grow, fade or bounce",
+            task="text to video",
+            defaults={"steps": 12, "guidance": 2.0},
         ),
         Model(
             name="lumina-mini-multiview",

@@ -6,11 +6,13 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import lumina
 from lumina import LuminaError
-from lumina.checkpoints.difference import DOWN, UP, difference_of
+from lumina.checkpoints.difference import DOWN, UP, cut_rank, difference_of
 from lumina.checkpoints.folder import DIFFERENCE, INDEX, PARTS_OF
+from lumina.training.exporting import export
 from lumina.training.flow import FlowObjective
 from lumina.training.recipes import FlowRecipe
 from lumina.training.starting import make_network
@@ -172,3 +174,33 @@ def test_layers_that_would_not_be_trained_whole_are_refused(recipe, end):
 def test_adapters_alone_are_refused_for_a_network_that_grew(recipe):
     with pytest.raises(LuminaError, match="adapters alone do not say how"):
         make_network(dataclasses.replace(recipe, parts_of="", lora_whole=()))
+
+
+def test_products_are_cut_to_the_nearest_of_a_rank():
+    generator = torch.Generator().manual_seed(0)
+    up, down = torch.randn(12, 5, generator=generator), torch.randn(5, 7, generator=generator)
+    whole = up @ down
+    singular = torch.linalg.svdvals(whole)
+    for rank in (2, 4, 9):
+        cut = cut_rank({f"a{UP}": up, f"a{DOWN}": down, "b": up}, rank)
+        assert cut[f"a{UP}"].shape == (12, min(rank, 5))
+        error = torch.linalg.norm(whole - cut[f"a{UP}"] @ cut[f"a{DOWN}"])
+        assert error == pytest.approx(singular[rank:].norm().item(), abs=1e-4)
+        assert torch.equal(cut["b"], up)
+
+
+def test_a_cut_model_is_written_smaller(recipe, trained, base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    narrow = dataclasses.replace(recipe, save_rank=1)
+    export(narrow, trained.module, tmp_path / "clips", (32, 32, 3))
+    tensors = load_file(tmp_path / "clips" / "transformer" / DIFFERENCE)
+    ranks = {tensor.shape[1] for name, tensor in tensors.items() if name.endswith(UP)}
+    assert ranks == {1}
+
+
+def test_the_usual_size_is_that_of_most_data_and_not_of_most_examples(recipe, base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    singles = WORLD | {"sizes": ["32x32x1"], "examples": 6, "seed": 1}
+    mixed = dataclasses.replace(recipe, data=(WORLD, singles), out=str(tmp_path / "mixed"))
+    FlowObjective(mixed).export(tmp_path / "clips")
+    assert json.loads((tmp_path / "clips" / INDEX).read_text())["usual_size"] == "32x32x3"

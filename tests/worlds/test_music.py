@@ -127,6 +127,7 @@ def test_a_piece_that_stops_early_keeps_neither_tempo_nor_key_nor_all_pitches():
     _, wave = performed(SCALE)
     whole = judge_tune(wave, SCALE, instruments=usual_judge("music"))
     assert (whole.pitch, whole.tempo, whole.key) == (1.0, True, True)
+    assert [type(part) for part in whole] == [bool, float, bool, bool]  # which JSON can hold
     wave[len(wave) // 2 :] = 0
     half = judge_tune(wave, SCALE, instruments=usual_judge("music"))
     assert half.pitch == pytest.approx(4 / 7, abs=0.15)

@@ -42,6 +42,22 @@ def difference_of(network: Any, *, scale: float) -> dict[str, Float[Tensor, "*sh
     return {name: weight.detach() for name, weight in found.items()}
 
 
+def cut_rank(difference: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """The same with products of at most a rank, each the nearest that there is to the whole one."""
+    cut = dict(difference)
+    for name, up in difference.items():
+        if not name.endswith(UP):
+            continue
+        below = name.removesuffix(UP) + DOWN
+        left, inner = torch.linalg.qr(up.float())
+        right, outer = torch.linalg.qr(difference[below].float().mT)
+        first, strength, second = torch.linalg.svd(inner @ outer.mT, full_matrices=False)
+        root = strength[:rank].sqrt()
+        cut[name] = left @ first[:, :rank] * root
+        cut[below] = root[:, None] * (second[:rank] @ right.mT)
+    return cut
+
+
 def save_difference(
     folder: Path, network: Any, difference: Mapping[str, Tensor], *, dtype: torch.dtype
 ) -> None:

@@ -11,7 +11,7 @@ import torch
 from peft import get_peft_model_state_dict
 from torch import nn
 
-from lumina.checkpoints.difference import difference_of, save_difference
+from lumina.checkpoints.difference import cut_rank, difference_of, save_difference
 from lumina.checkpoints.folder import INDEX, MADE_BY, PARTS_OF
 from lumina.pipelines.assembly import assemble, text_encoder_folder, vae_folder
 from lumina.pipelines.speech import vocoder_folder
@@ -41,6 +41,8 @@ def export(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) 
         pipeline = make_pipeline(recipe, network, size)
         _save_own_parts(recipe, pipeline, folder)
         difference = difference_of(network, scale=recipe.lora_scale)
+        if recipe.save_rank:
+            difference = cut_rank(difference, recipe.save_rank)
         save_difference(folder / "transformer", network, difference, dtype=dtype)
         return
     if is_adapted:

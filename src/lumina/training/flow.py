@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from functools import partial
 from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -164,9 +165,12 @@ class FlowObjective:
 
     @property
     def _usual_size(self) -> tuple[int, ...]:
-        """The size of most examples."""
-        sizes = Counter(one.size for source in self.encoded.survey.placed for one in source)
-        return tuple(sizes.most_common(1)[0][0])
+        """The size that most of the data has."""
+        sizes = Counter[tuple[int, ...]]()
+        for placed in self.encoded.survey.placed:
+            for one in placed:
+                sizes[tuple(one.size)] += prod(one.size)
+        return sizes.most_common(1)[0][0]
 
     def _errors(self, batch: Samples) -> Float[Tensor, " b"]:
         velocity = partial(self._velocity, batch)

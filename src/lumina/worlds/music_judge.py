@@ -48,11 +48,12 @@ def judge_tune(
     tempo = tempo_of(heard.starts)
     beats = count_beats(tune, len(waveform) / SAMPLE_RATE)
     is_whole = len(heard.starts) >= WHOLE * beats
+    is_in_time = bool(abs(tempo / tune.tempo - 1) <= TEMPO_TOLERANCE)
     key = key_of(heard, is_chords=tune.form == "chords")
     return TuneVerdict(
         instrument,
         pitch_share(heard, tune, beats=beats),
-        tempo=is_whole and abs(tempo / tune.tempo - 1) <= TEMPO_TOLERANCE,
+        tempo=is_whole and is_in_time,
         key=is_whole and key == (tune.key, tune.mode),
     )
 
@@ -67,7 +68,7 @@ def pitch_share(heard: Heard, tune: Tune, *, beats: int) -> float:
         min(_distance(pitch, one) for one in allowed) <= PITCH_TOLERANCE
         for pitch, allowed in zip(heard.pitches, _allowed(heard, tune), strict=True)
     ]
-    return sum(right) / max(len(right), beats)
+    return float(sum(right) / max(len(right), beats))
 
 
 def fit_instruments() -> SoundJudge:

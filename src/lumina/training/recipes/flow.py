@@ -75,6 +75,9 @@ class FlowRecipe(Recipe):
         (), "layers that are trained whole beside the adapters, by the ends of their names"
     )
     lora_merge: bool = setting(False, "write the whole network with the adapters in it")
+    save_rank: int = setting(
+        0, "rank that adapters are cut to where they are written with `parts_of`; 0: as it is", ge=0
+    )
     parts_of: str = setting(
         "",
         "write a pipeline that shares the parts which are named by this model, with it",

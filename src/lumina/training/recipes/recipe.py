@@ -26,6 +26,7 @@ CHANGEABLE = {
     "checkpoint_activations",
     "compile",
     "tensorboard",
+    "save_rank",
     "cache",
     "prompts",
     "preview_steps",
