@@ -1,6 +1,13 @@
-"""Runs of a tiny Next-DiT, alone or by several processes: what tests of sharing launch."""
+"""Runs of a tiny Next-DiT, alone or by several processes: what tests of sharing launch.
+
+The first argument has the settings of runs. A second one forks so many processes; torchrun starts
+them without it.
+"""
 
 import json
+import multiprocessing
+import os
+import socket
 import sys
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -84,8 +91,8 @@ TASKS["network"] = NetworkRecipe
 
 
 def make_recipe(**settings) -> NetworkRecipe:
-    defaults = {"steps": 20, "warmup": 2, "decay": 0.0, "batch_size": 8, "device": "cpu"}
-    defaults |= {"preview_every": 20, "log_every": 20, "learning_rate": 1e-3}
+    defaults = {"steps": 8, "warmup": 2, "decay": 0.0, "batch_size": 8, "device": "cpu"}
+    defaults |= {"preview_every": 8, "log_every": 8, "learning_rate": 1e-3}
     return NetworkRecipe(**defaults | settings)
 
 
@@ -96,5 +103,26 @@ def main() -> None:
             train(make_recipe(**settings))
 
 
-if __name__ == "__main__":
+def fork(count: int) -> None:
+    """Do the same in so many processes, which is much faster than to start and import each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_work, args=(rank,)) for rank in range(count)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if any(worker.exitcode for worker in workers):
+        sys.exit("a process failed")
+
+
+def _work(rank: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     main()
+
+
+if __name__ == "__main__":
+    main() if len(sys.argv) == 2 else fork(int(sys.argv[2]))

@@ -30,47 +30,29 @@ def alone(run, tmp_path_factory):
     return run(tmp_path_factory.mktemp("alone"), 1, cases)
 
 
-@pytest.fixture(scope="module")
-def by_two(run, tmp_path_factory):
+# One test for each number of processes: workers beside each other would launch them twice.
+
+
+def test_two_processes_train_as_one_does(run, alone, tmp_path):
     cases = {"sharded": {"double": True}, "ring": {"double": True} | RING, "single": {}}
-    return run(tmp_path_factory.mktemp("two"), 2, cases)
+    found = run(tmp_path, 2, cases)
+    for name in ("sharded", "ring"):
+        assert_same(found[name], alone["double"])
+    assert found["single"][1] == pytest.approx(alone["single"][1], rel=1e-5)
 
 
-@pytest.fixture(scope="module")
-def four(tmp_path_factory):
-    """Folder of the runs of four processes."""
-    return tmp_path_factory.mktemp("four")
-
-
-@pytest.fixture(scope="module")
-def by_four(run, four):
+def test_four_processes_train_as_one_does_and_two_go_on(run, alone, tmp_path):
     replicas = {"double": True, "replicas": 2}
     cases = {"replicas": replicas, "ulysses": replicas | ULYSSES, "saved": SAVING}
-    return run(four, 4, cases)
-
-
-@pytest.mark.parametrize("name", ["sharded", "ring"])
-def test_two_processes_end_with_the_weights_of_one(by_two, alone, name):
-    assert_same(by_two[name], alone["double"])
-
-
-@pytest.mark.parametrize("name", ["replicas", "ulysses", "saved"])
-def test_four_processes_end_with_the_weights_of_one(by_four, alone, name):
-    assert_same(by_four[name], alone["double"])
-
-
-def test_processes_have_the_losses_of_one(by_two, alone):
-    assert by_two["single"][1] == pytest.approx(alone["single"][1], rel=1e-5)
-
-
-@pytest.mark.usefixtures("by_four")
-def test_what_four_processes_saved_two_go_on_with(run, four, alone):
-    for state in sorted((four / "saved" / "states").iterdir())[10:]:
+    found = run(tmp_path, 4, cases)
+    for name in cases:
+        assert_same(found[name], alone["double"])
+    for state in sorted((tmp_path / "saved" / "states").iterdir())[4:]:
         for file in state.iterdir():
             file.unlink()
         state.rmdir()
-    weights, losses = run(four, 2, {"saved": SAVING})["saved"]
-    assert len(losses) == 20
+    weights, losses = run(tmp_path, 2, {"saved": SAVING})["saved"]
+    assert len(losses) == 8
     assert_close(weights, alone["double"][0], tolerance=1e-5)
 
 
