@@ -96,7 +96,8 @@ class Checkpoint:
         if self.is_release:
             from lumina.checkpoints.sound import find_checkpoint
 
-            return fingerprint_of({self.folder.name: find_checkpoint(self.folder)})
+            file = find_checkpoint(self.folder)
+            return fingerprint_of({file.name: file})
         if not self.is_network:
             return fingerprint(self.folder)
         from lumina.checkpoints.network import find_network
@@ -366,6 +367,11 @@ def load(
     if checkpoint.is_release:
         from lumina.pipelines.original_audio import OriginalAudioPipeline
 
+        if vae is not None or preset is not None:
+            part = "preset" if vae is None else "vae"
+            raise LuminaError(
+                f"{name}, a model of sound as it was released, takes no {part}", hint="leave it out"
+            )
         released = OriginalAudioPipeline.from_release(
             checkpoint.folder, text_encoder=text_encoder, dtype=numbers
         )
@@ -476,11 +482,12 @@ def _find_network(path: Path) -> Checkpoint:
 
 def _find_release(path: Path) -> Checkpoint | None:
     """A checkpoint of sound or music as it was released, with the settings of its demo."""
-    from lumina.checkpoints.sound import CLAP, find_beside, is_original_audio
+    from lumina.checkpoints.sound import CLAP, find_beside, find_checkpoint, is_original_audio
 
     if not is_original_audio(path):
         return None
-    like = "lumina-t2music" if find_beside(path, CLAP) is None else "lumina-t2audio"
+    is_sound = find_beside(find_checkpoint(path), CLAP) is not None
+    like = "lumina-t2audio" if is_sound else "lumina-t2music"
     return Checkpoint(
         folder=path, defaults=MODELS[like].defaults, modality="sound", is_release=True
     )
@@ -490,7 +497,8 @@ def _count_release(path: Path) -> int:
     """Weights of 32 bits in the files of a release."""
     from lumina.checkpoints.sound import CLAP, find_beside, find_checkpoint
 
-    files = [find_checkpoint(path), find_beside(path, CLAP)]
+    checkpoint = find_checkpoint(path)
+    files = [checkpoint, find_beside(checkpoint, CLAP)]
     return sum(file.stat().st_size for file in files if file is not None) // 4
 
 

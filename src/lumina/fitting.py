@@ -13,7 +13,6 @@ from lumina.requests import (
     ADAPTIVE,
     OF_MODALITIES,
     ImageRequest,
-    MediaRequest,
     Panorama,
     TextRequest,
     nearest_size,
@@ -178,9 +177,7 @@ def _refuse_too_large(
     share = TILED_SHARE if is_tiled else 1
     numbers = round(footprint.numbers_per_pixel * share * len(request.labels))
     footprint = dataclasses.replace(footprint, numbers_per_pixel=numbers)
-    frames = 1
-    if isinstance(request, MediaRequest):
-        frames = getattr(request, "frames", None) or getattr(request, "views", None) or 1
+    frames = request.pictures_at_once
     needed = partial(footprint.bytes, bytes_per_number=bytes_per_number, frames=frames)
     largest = size = str(request.size)
     if needed(size) <= available:

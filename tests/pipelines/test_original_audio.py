@@ -146,6 +146,17 @@ def test_its_demo_gives_the_usual_settings(release):
     assert checkpoint.footprint().parameters > 3e8
 
 
+def test_what_a_release_does_not_take_is_refused(release):
+    for part in ("vae", "preset"):
+        with pytest.raises(LuminaError, match=f"takes no {part}"):
+            lumina.load(release, **{part: "original" if part == "preset" else "sdxl"})
+
+
+def test_its_fingerprint_does_not_depend_on_the_name_of_its_folder(release, tmp_path):
+    shutil.copytree(release, tmp_path / "other")
+    assert find(tmp_path / "other").fingerprint() == find(release).fingerprint()
+
+
 def test_the_command_plays_the_files_of_the_release(release, tmp_path):
     path = tmp_path / "dog.wav"
     words = ["generate", "--model", str(release), "a dog", "--seconds", "0.5", "--steps", "2"]

@@ -6,7 +6,7 @@ from lumina.worlds.drawings import reference
 from lumina.worlds.judge import Lineup
 from lumina.worlds.motion import DIRECTIONS, MOTIONS, Clip, paint_clip
 from lumina.worlds.motion_cast import Cast
-from lumina.worlds.motion_judge import judge_clip, tell_motion, track_thing
+from lumina.worlds.motion_judge import _find_thing, judge_clip, tell_motion, track_thing
 
 SIZE = Size(96, 96)
 
@@ -117,6 +117,17 @@ def test_a_thing_in_a_few_frames_is_not_found(patterns, lineup):
     frames = np.concatenate([apple[:3], cat[3:]])
     assert not judge_clip(lineup, Clip("🍎"), frames).is_found
     assert judge_clip(lineup, Clip("🐱"), frames).is_found
+
+
+def test_what_does_not_spin_is_not_turned_back(patterns, cast, lineup):
+    for clip in clips_of(cast, "move", 4):
+        frames = paint_clip(clip, SIZE, 8, drawing_of=patterns.get)
+        track = track_thing(frames)
+        told = [
+            _find_thing(lineup, clip.thing, frames, track._replace(turn=turn), spins=False)
+            for turn in (0.0, 0.4)
+        ]
+        assert told == [(0, clip.thing)] * 2
 
 
 @pytest.mark.parametrize("first", [0.0, 0.8, 3.0])

@@ -114,9 +114,9 @@ def is_original_audio(path: Path) -> bool:
     return any(file.suffix == ".ckpt" and _is_whole(open_file(file)) for file in files)
 
 
-def find_beside(path: Path, name: str | Path) -> Path | None:
-    """A file or folder that belongs to a checkpoint, if it is near."""
-    above = find_checkpoint(path).resolve().parents
+def find_beside(checkpoint: Path, name: str | Path) -> Path | None:
+    """A file or folder that belongs to a file of weights, if it is near."""
+    above = checkpoint.resolve().parents
     return next((found for place in above[:2] if (found := place / name).exists()), None)
 
 
@@ -158,9 +158,8 @@ def _infer_clap(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 def find_vocoder(checkpoint: Path) -> Path | None:
     """The folder of the vocoder that belongs to a checkpoint, if it is near."""
-    above = checkpoint.resolve().parents
-    near = [place / "bigvnat" for place in above[:2]]
-    return next((folder for folder in near if (folder / VOCODER).is_file()), None)
+    found = find_beside(checkpoint, Path("bigvnat") / VOCODER)
+    return None if found is None else found.parent
 
 
 _PASSED_ON = (

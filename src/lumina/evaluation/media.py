@@ -88,7 +88,7 @@ def evaluate(
     settings = settings_of(pipeline, steps=steps, guidance=guidance)
     wishes = exam.plan(full=full, names=names, languages=others)
     shown = {id(wish) for wish in some_of_each(wishes, IN_GRID)}
-    outcomes, kept, evaluations = [], [], {}
+    outcomes, kept, evaluations = [], [], None
     made = make_all(
         wishes,
         lambda batch: _make(pipeline, settings, batch),
@@ -98,11 +98,12 @@ def evaluate(
         tell=tell,
     )
     for wish, medium in made:
-        evaluations = evaluations or pipeline.evaluations._asdict()
+        evaluations = evaluations or pipeline.evaluations  # other sections have other guidance
         outcomes.append(Outcome(wish, exam.judge(wish, medium)))
         if output is not None and id(wish) in shown:
             kept.append((outcomes[-1], medium))
     finished = time.monotonic()
+    tell(f"evaluations: {evaluations}")
     tell(f"judging true {exam.called}")
     result = {
         "lines": [asdict(line) for line in exam.measure(outcomes)],
@@ -112,7 +113,7 @@ def evaluate(
             exam.called: round(finished - began, 1),
             "total": round(time.monotonic() - began, 1),
         },
-        "evaluations": evaluations,  # of the first ones; some sections ask for other guidance
+        "evaluations": evaluations and evaluations._asdict(),
         "versions": versions(),
         "samples": [_describe(exam, outcome) for outcome in outcomes],
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import ModelMixin
@@ -13,9 +13,15 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.catalog import OF_SOUND, find_part
-from lumina.checkpoints.sound import CLAP, find_beside, load_original_audio, load_original_clap
+from lumina.checkpoints.sound import (
+    CLAP,
+    find_beside,
+    find_checkpoint,
+    load_original_audio,
+    load_original_clap,
+)
 from lumina.encoders.audio_text import ClapTextEncoder, encode_for_music, encode_for_sound
-from lumina.encoders.text import FEATURE_LAYER, PLACE
+from lumina.encoders.text import FEATURE_LAYER, PLACE, fill_template
 from lumina.errors import LuminaError
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.modalities.sound.autoencoder import MelAutoencoder
@@ -33,8 +39,9 @@ class OriginalAudioPipeline(LuminaAudioPipeline):
     """Make sounds or music as the original release does.
 
     Models of sound read a caption by CLAP, and by T5 as events in time; those of music by T5
-    alone. Steps are Euler's on equal times. Guidance has an effect, which it had not for music in
-    the original code, where the unguided features were those of the prompt.
+    alone. Texts are read as they are, and cut at 77 tokens. Steps are Euler's on equal times.
+    Guidance has an effect, which it had not for music in the original code, where the unguided
+    features were those of the prompt.
 
     Args:
         transformer: A Flag-DiT of sound, as `load_original_audio` gives it.
@@ -43,9 +50,9 @@ class OriginalAudioPipeline(LuminaAudioPipeline):
         vocoder: Turns these into waveforms.
         text_encoder: The encoder of FLAN-T5 large for music, of T5 v1.1 large for sound.
         tokenizer: Of the text encoder.
-        text_layer: Has no effect, like the two that follow: features are what T5 gives.
-        prompt_template: None.
-        preset: None.
+        text_layer: Has no effect: features are what T5 gives.
+        prompt_template: As in `TextPipeline`.
+        preset: None: there is none of media.
         usual_size: Frames of 16 ms of a sound where nothing else is asked for.
         clap: Reads captions besides, for sound.
         clap_tokenizer: That of bert-base-uncased.
@@ -55,7 +62,7 @@ class OriginalAudioPipeline(LuminaAudioPipeline):
         more than the steps here.
     """
 
-    _optional_components = ["vae", "clap", "clap_tokenizer"]  # noqa: RUF012
+    _optional_components: ClassVar[list[str]] = ["vae", "clap", "clap_tokenizer"]
     model_cpu_offload_seq = "text_encoder->clap->transformer->vae->vocoder"
 
     def __init__(
@@ -109,14 +116,15 @@ class OriginalAudioPipeline(LuminaAudioPipeline):
         Raises:
             LuminaError: If a part is missing, damaged, or not on this machine.
         """
-        clap_file = find_beside(Path(path), CLAP)
+        checkpoint = find_checkpoint(Path(path))
+        clap_file = find_beside(checkpoint, CLAP)
         usual = "t5-v1.1-large" if clap_file else "flan-t5-large"
-        name = text_encoder or find_beside(Path(path), "text_encoder") or usual
+        name = text_encoder or find_beside(checkpoint, "text_encoder") or usual
         words = find_part(name, OF_SOUND, kind="text encoder", flag="text_encoder=")
         clap: Any = None
         reader = None
         if clap_file is not None:
-            beside = find_beside(Path(path), "clap_tokenizer")
+            beside = find_beside(checkpoint, "clap_tokenizer")
             source = clap_tokenizer or beside or "bert-base-uncased"
             folder = find_part(source, OF_SOUND, kind="tokenizer", flag="clap_tokenizer=")
             clap, reader = load_original_clap(clap_file), AutoTokenizer.from_pretrained(folder)
@@ -159,12 +167,13 @@ class OriginalAudioPipeline(LuminaAudioPipeline):
 
     def _read(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         device, parts = self._execution_device, self.components
+        texts = [fill_template(self.config["prompt_template"], text) for text in texts]
         t5 = {"tokenizer": parts["tokenizer"], "encoder": parts["text_encoder"]}
         if parts["clap"] is None:
-            features, mask = encode_for_music(list(texts), **t5)
+            features, mask = encode_for_music(texts, **t5)
         else:
             features, mask = encode_for_sound(
-                list(texts), clap_tokenizer=parts["clap_tokenizer"], clap=parts["clap"], **t5
+                texts, clap_tokenizer=parts["clap_tokenizer"], clap=parts["clap"], **t5
             )
         return features.to(device), mask.to(device)
 

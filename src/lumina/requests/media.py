@@ -138,6 +138,11 @@ class TextToVideo(MediaRequest):
         """Of width, height and frames."""
         return {"size": f"{size[0]}x{size[1]}", "frames": size[2]}
 
+    @property
+    def pictures_at_once(self) -> int:
+        """All frames."""
+        return self.frames or 1
+
     def arguments(self, pictures: "Pictures") -> dict[str, Any]:
         """Size, frames, those that are known, and what follows."""
         width, height = read_size(str(self.size))
@@ -272,6 +277,11 @@ class TextToMultiView(MediaRequest):
     def usual(size: Sequence[int]) -> dict[str, Any]:
         """Of width, height and views."""
         return {"size": f"{size[0]}x{size[1]}", "views": size[2]}
+
+    @property
+    def pictures_at_once(self) -> int:
+        """All views."""
+        return self.views or 1
 
     def arguments(self, pictures: "Pictures") -> dict[str, Any]:
         """Size, views, and the one that is known."""

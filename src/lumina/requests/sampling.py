@@ -263,6 +263,11 @@ class ImageRequest:
         return False
 
     @property
+    def pictures_at_once(self) -> int:
+        """Pictures that the network sees together."""
+        return 1
+
+    @property
     def fewest_steps(self) -> int:
         """Steps that are taken: of the stage that takes the fewest, if there are several."""
         return self.steps

@@ -231,10 +231,10 @@ def _find_thing(
     What spins is turned back by as much, from whatever angle it begins with.
     """
     clear = track.times[track.opacities >= CLEAR].astype(int)
-    firsts = np.arange(0, 2 * np.pi, _PHASE) if spins else np.zeros(1)
+    firsts, turn = (np.arange(0, 2 * np.pi, _PHASE), track.turn) if spins else (np.zeros(1), 0.0)
     nearest = np.full(len(lineup.things), np.inf)
     for first in firsts:
-        shown = [_turn_back(frames[time], first + track.turn * time) for time in clear]
+        shown = [_turn_back(frames[time], first + turn * time) for time in clear]
         cuts = [cut for frame in shown if not (cut := cut_out(frame)).is_empty]
         if cuts:
             distances = np.median([lineup.distances(cut) for cut in cuts], axis=0)
