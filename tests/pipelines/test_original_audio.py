@@ -152,6 +152,12 @@ def test_what_a_release_does_not_take_is_refused(release):
             lumina.load(release, **{part: "original" if part == "preset" else "sdxl"})
 
 
+def test_how_texts_are_read_is_not_to_be_chosen(pipeline):
+    for name, value in {"clean_caption": False, "max_sequence_length": 20}.items():
+        with pytest.raises(LuminaError, match=f"{name} has no effect"):
+            pipeline("a dog", seconds=0.2, num_inference_steps=1, **{name: value})
+
+
 def test_its_fingerprint_does_not_depend_on_the_name_of_its_folder(release, tmp_path):
     shutil.copytree(release, tmp_path / "other")
     assert find(tmp_path / "other").fingerprint() == find(release).fingerprint()

@@ -119,7 +119,7 @@ def test_a_transition_is_from_one_prompt_to_the_other(pipeline):
         ({"first_frames": [Image.new("RGB", (32, 32))] * 3}, "3 pictures are known of 3"),
         ({"first_frames": []}, "0 pictures are known of 3"),
         ({"first_frames": [Image.new("RGB", (32, s)) for s in (32, 16)]}, "32x16 pixels"),
-        ({"extrapolation": "ntk"}, "an effect on pictures alone"),
+        ({"extrapolation": "ntk"}, "no effect in LuminaVideoPipeline"),
         ({"first_frames": [Image.new("RGB", (16, 32))]}, "16x32 pixels"),
         ({"to_prompt": "a cat", "num_videos_per_prompt": 2}, "one transition"),
         ({"output_type": "pil"}, "allowed: np, latent"),

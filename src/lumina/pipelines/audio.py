@@ -139,7 +139,7 @@ class LuminaAudioPipeline(MediaPipeline):
             latents: Noise to start from, instead.
             output_type: "np" for waveforms, or "latent".
             return_dict: Return an object with `media`, else a tuple with it.
-            sampling: Other fields of `Sampling` that are not for pictures alone.
+            sampling: Other fields of `Sampling`, but for those that are for pictures alone.
 
         Returns:
             Waveforms at 16 kHz, in [-1, 1].

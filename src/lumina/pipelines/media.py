@@ -29,15 +29,6 @@ Source = torch.Generator | list[torch.Generator] | None
 
 OUTPUT_TYPES = ("np", "latent")
 
-_OF_PICTURES = {
-    "context_drop",
-    "extrapolation",
-    "proportional_attn",
-    "scale_by",
-    "scaling_watershed",
-}
-"""Settings of sampling that say how positions and attention of pictures are read."""
-
 
 @dataclass
 class MediaOutput(BaseOutput):
@@ -116,6 +107,14 @@ class MediaPipeline(TextPipeline):
 
     _modality: ClassVar[str]
     _has_presets = False
+    # How positions and attention of pictures are read.
+    _without_effect: ClassVar[set[str]] = {
+        "context_drop",
+        "extrapolation",
+        "proportional_attn",
+        "scale_by",
+        "scaling_watershed",
+    }
     _optional_components: ClassVar[list[str]] = ["vae"]
 
     @property
@@ -157,14 +156,14 @@ class MediaPipeline(TextPipeline):
             settings: Fields of `Sampling`. All channels are guided where they say nothing of it.
 
         Raises:
-            LuminaError: If a setting is for pictures, or the output is of no known type.
+            LuminaError: If a setting has no effect, or the output is of no known type.
         """
         if output_type not in OUTPUT_TYPES:
             raise LuminaError(
                 f"output_type is {output_type!r}", hint=f"allowed: {', '.join(OUTPUT_TYPES)}"
             )
-        for name in _OF_PICTURES & settings.keys():
-            raise LuminaError(f"{name} has an effect on pictures alone", hint="leave it out")
+        for name in self._without_effect & settings.keys():
+            raise LuminaError(f"{name} has no effect in {type(self).__name__}", hint="leave it out")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         away = settings["negative_prompt"]
         if isinstance(away, list):

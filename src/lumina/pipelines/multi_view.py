@@ -112,7 +112,7 @@ class LuminaMultiViewPipeline(FramesPipeline):
             output_type: "np" for bytes, or "latent".
             return_dict: Return an object with `media`, else a tuple with them.
             image: The first view of all things, of the size asked for.
-            sampling: Other fields of `Sampling` that are not for pictures alone.
+            sampling: Other fields of `Sampling`, but for those that are for pictures alone.
 
         Returns:
             For each thing its views as bytes (views, height, width, 3).

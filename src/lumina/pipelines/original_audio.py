@@ -63,6 +63,11 @@ class OriginalAudioPipeline(LuminaAudioPipeline):
     """
 
     _optional_components: ClassVar[list[str]] = ["vae", "clap", "clap_tokenizer"]
+    _without_effect: ClassVar[set[str]] = {
+        *LuminaAudioPipeline._without_effect,
+        "clean_caption",
+        "max_sequence_length",
+    }
     model_cpu_offload_seq = "text_encoder->clap->transformer->vae->vocoder"
 
     def __init__(

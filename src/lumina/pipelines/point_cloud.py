@@ -115,7 +115,7 @@ class LuminaPointCloudPipeline(MediaPipeline):
             latents: Noise to start from, instead.
             output_type: "np" for arrays, or "latent".
             return_dict: Return an object with `media`, else a tuple with it.
-            sampling: Other fields of `Sampling` that are not for pictures alone.
+            sampling: Other fields of `Sampling`, but for those that are for pictures alone.
 
         Returns:
             Clouds as arrays (points, 3) within about 0.5 of the middle; z is up.

@@ -108,7 +108,7 @@ class LuminaVideoPipeline(FramesPipeline):
             return_dict: Return an object with `media`, else a tuple with them.
             first_frames: Pictures that the clips begin with, of the size asked for.
             to_prompt: What happens in the end, after a seamless transition from the prompt.
-            sampling: Other fields of `Sampling` that are not for pictures alone.
+            sampling: Other fields of `Sampling`, but for those that are for pictures alone.
 
         Returns:
             Clips as bytes (frames, height, width, 3).
