@@ -21,6 +21,7 @@ from lumina.evaluation.results import (
     make_all,
     other_languages,
     prepare,
+    say_nothing,
     settings_of,
     some_of_each,
     versions,
@@ -62,7 +63,7 @@ def evaluate(
     names: int | None = None,
     languages: Sequence[str] | None = None,
     full: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = say_nothing,
     output: Path | None = None,
     steps: int | None = None,
     guidance: float | None = None,
@@ -118,7 +119,7 @@ def evaluate(
         alike=lambda trial: trial.size,
         at_once=batch_size,
         called=CALLED,
-        tell=progress or _say_nothing,
+        tell=progress,
     )
     for trial, pixels in drawn:
         outcome = Outcome(trial, lineup.judge(trial.brief, pixels))
@@ -287,7 +288,3 @@ def _label(outcome: Outcome) -> str:
 
 def _name(size: Size) -> str:
     return f"{size.width}x{size.height}"
-
-
-def _say_nothing(text: str) -> None:
-    """Take a line of progress, and keep it."""

@@ -17,6 +17,7 @@ from lumina.evaluation.results import (
     make_all,
     other_languages,
     prepare,
+    say_nothing,
     settings_of,
     some_of_each,
     versions,
@@ -49,7 +50,7 @@ def evaluate(
     names: int | None = None,
     languages: Sequence[str] | None = None,
     full: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = say_nothing,
     output: Path | None = None,
     steps: int | None = None,
     guidance: float | None = None,
@@ -81,7 +82,6 @@ def evaluate(
     began = time.monotonic()
     check(exam, names=names, languages=languages)
     others = other_languages(languages, exam.languages)
-    tell = progress or _say_nothing
     if output is not None:
         prepare(output)
         refuse_missing_writer(Path(f"medium{_ending(exam)}"))
@@ -95,7 +95,7 @@ def evaluate(
         alike=lambda wish: (wish.section, wish.arguments),
         at_once=batch_size,
         called=exam.called,
-        tell=tell,
+        tell=progress,
     )
     for wish, medium in made:
         evaluations = evaluations or pipeline.evaluations  # other sections have other guidance
@@ -103,8 +103,8 @@ def evaluate(
         if output is not None and id(wish) in shown:
             kept.append((outcomes[-1], medium))
     finished = time.monotonic()
-    tell(f"evaluations: {evaluations}")
-    tell(f"judging true {exam.called}")
+    progress(f"evaluations: {evaluations}")
+    progress(f"judging true {exam.called}")
     result = {
         "lines": [asdict(line) for line in exam.measure(outcomes)],
         "beside": _measure_examples(pipeline, exam, wishes),
@@ -199,7 +199,3 @@ def _write(
 
 def _ending(exam: Exam) -> str:
     return OF_MODALITIES[exam.world.modality].endings[0]
-
-
-def _say_nothing(text: str) -> None:
-    """Take a line of progress, and keep it."""

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lumina.errors import LuminaError
 from lumina.evaluation.lines import Line, rows_of, share
-from lumina.evaluation.results import prepare, versions, write_folder
+from lumina.evaluation.results import prepare, say_nothing, versions, write_folder
 from lumina.pipelines.recognition import LuminaRecognitionPipeline
 from lumina.types import Size
 from lumina.worlds.recognition import Gallery, View, draw_view, open_gallery, paint_view
@@ -37,7 +37,7 @@ def evaluate(
     pipeline: LuminaRecognitionPipeline,
     *,
     full: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = say_nothing,
     output: Path | None = None,
     gallery: Gallery | None = None,
 ) -> dict[str, Any]:
@@ -81,8 +81,7 @@ def evaluate(
         lines += measured
         confused[section] = _confusions(views, found, shown)
         cells += list(zip(pictures, views, found, strict=True))[:: -(-len(views) // IN_GRID)]
-        if progress is not None:
-            progress(f"{section}: {measured[0].value:.3f} of {len(views)} views")
+        progress(f"{section}: {measured[0].value:.3f} of {len(views)} views")
     result = {
         "lines": [asdict(line) for line in lines],
         "confused": confused,

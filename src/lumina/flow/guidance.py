@@ -92,40 +92,25 @@ class Guidance:
         return torch.cat([steered, toward[:, steered.shape[1] :]], dim=1)
 
 
-def guide(velocity: Velocity, guidance: Guidance) -> Velocity:
+def guide(
+    velocity: Velocity, guidance: Guidance, *, group: dist.ProcessGroup | None = None
+) -> Velocity:
     """Follow a condition more closely than a model does by itself.
 
     Args:
         velocity: Takes a batch of twice the size: rows with the condition, then the same rows
-            without it (or with what to keep away from).
+            without it (or with what to keep away from). With a group it takes the rows
+            themselves: with the condition on its first process, without it on its second.
         guidance: How to make one velocity of both halves.
+        group: Two processes, each of which computes a half. None: one computes both.
 
     Returns:
-        A velocity for the rows themselves.
+        A velocity for the rows themselves, the same on all processes of the group.
     """
 
     def guided(x: Float[Tensor, "b c *grid"], t: Float[Tensor, ""]) -> Float[Tensor, "b c *grid"]:
-        return guidance.steer(*velocity(torch.cat([x, x]), t).chunk(2))
-
-    return guided
-
-
-def guide_across(
-    velocity: Velocity, guidance: Guidance, *, group: dist.ProcessGroup | None = None
-) -> Velocity:
-    """Guide as `guide` does, with each half of the pair on a process of its own.
-
-    Args:
-        velocity: Takes the rows: with the condition on the first process of the group, without
-            it on the second.
-        guidance: As in `guide`.
-        group: Two processes, which follow the same rows. None: all.
-
-    Returns:
-        A velocity for the rows, the same on both processes.
-    """
-
-    def guided(x: Float[Tensor, "b c *grid"], t: Float[Tensor, ""]) -> Float[Tensor, "b c *grid"]:
+        if group is None:
+            return guidance.steer(*velocity(torch.cat([x, x]), t).chunk(2))
         own = velocity(x, t).contiguous()
         toward, away = torch.empty_like(own), torch.empty_like(own)
         dist.all_gather([toward, away], own, group=group)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from lumina.errors import LuminaError
-from lumina.flow.guidance import guide, guide_across
+from lumina.flow.guidance import guide
 from lumina.flow.sample import begin_steps
 from lumina.modalities import Codec, Modality, Scaling, find_modality
 from lumina.pipelines import checks
@@ -69,11 +69,7 @@ class MediaVelocity:
         if guided and group is not None:
             part = part.half(dist.get_rank(group))
         plain = partial(self._compute, part, guided)
-        if not guided:
-            return plain
-        return (
-            guide(plain, guidance) if group is None else guide_across(plain, guidance, group=group)
-        )
+        return guide(plain, guidance, group=group) if guided else plain
 
     def _compute(
         self,

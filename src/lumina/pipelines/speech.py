@@ -19,7 +19,7 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
 from lumina.checkpoints.folder import read_config
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.flow.guidance import Guidance, guide, guide_across
+from lumina.flow.guidance import Guidance, guide
 from lumina.flow.sample import begin_steps
 from lumina.modalities.sound.mel import MELS, SAMPLE_RATE
 from lumina.modalities.speech import MODALITY, SCALING, SpeechCodec, tell
@@ -184,11 +184,9 @@ class LuminaSpeechPipeline(ImagePipeline):
         is_guided, group = self.do_classifier_free_guidance, self._guidance_group
         if is_guided and group is not None:
             half = slice(rank := dist.get_rank(group), rank + 1)
-            plain = partial(self._velocity, hints[half].to(device), labels[half])
-            velocity: Velocity = guide_across(plain, self.guidance, group=group)
-        else:
-            plain = partial(self._velocity, hints.to(device), labels)
-            velocity = guide(plain, self.guidance) if is_guided else plain
+            hints, labels = hints[half], labels[half]
+        plain = partial(self._velocity, hints.to(device), labels)
+        velocity = guide(plain, self.guidance, group=group) if is_guided else plain
 
         def at(time: float) -> Velocity:
             self._count(guided=is_guided)

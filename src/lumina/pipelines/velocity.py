@@ -15,7 +15,7 @@ from torch import Tensor
 from lumina.backbones.blocks import Attends, StepCache
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.errors import LuminaError
-from lumina.flow.guidance import guide, guide_across
+from lumina.flow.guidance import guide
 from lumina.nn.context_drop import drop_in_blocks, pooled_attend
 from lumina.nn.extrapolation import UNSCALED, PerAxis, RopeScaling, extrapolate
 from lumina.pipelines.sampling import Sampling
@@ -96,11 +96,7 @@ class TextVelocity:
         if guided and group is not None:
             part = part.half(dist.get_rank(group))
         plain = partial(self._compute, part, guided, self._rope(time), self._attends(time))
-        if not guided:
-            return plain
-        if group is None:
-            return guide(plain, guidance)
-        return guide_across(plain, guidance, group=group)
+        return guide(plain, guidance, group=group) if guided else plain
 
     def _compute(
         self,

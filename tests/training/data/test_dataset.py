@@ -83,9 +83,24 @@ def test_broken_pictures_that_validate_are_reported(tmp_path, tiny_folder, make_
     name = found.unseen[0].example.key
     content = (tmp_path / "pictures" / name).read_bytes()
     (tmp_path / "pictures" / name).write_bytes(content[: len(content) // 2])
-    encoding = Encoding(
-        cache=str(tmp_path / "cache"), autoencoder=str(tiny_folder / "vae"), device="cpu"
-    )
-    encoded = encode(found, encoding, with_texts=False)
+    encoded = encode(found, _encoding(tmp_path, tiny_folder), with_texts=False)
     assert encoded.survey.unseen == found.unseen[1:]
     assert f"1 broken: {name}" in "\n".join(encoded.survey.lines())
+
+
+def test_where_all_but_those_that_validate_are_broken_there_is_nothing_to_train_on(
+    tmp_path, tiny_folder, make_picture
+):
+    for number in range(8):
+        make_picture(tmp_path / "pictures" / f"{number}.png", (64, 64), seed=number)
+    table = {"kind": "folder", "path": str(tmp_path / "pictures"), "caption": "a picture"}
+    found = find(table, validation=0.5)
+    for placed in found.placed[0]:
+        path = tmp_path / "pictures" / placed.example.key
+        path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(LuminaError, match=rf"no picture to train on\nhint: {len(found.placed[0])} b"):
+        encode(found, _encoding(tmp_path, tiny_folder), with_texts=False)
+
+
+def _encoding(folder, models):
+    return Encoding(cache=str(folder / "cache"), autoencoder=str(models / "vae"), device="cpu")

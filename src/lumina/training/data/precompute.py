@@ -118,8 +118,8 @@ def precompute_latents(
         for index, outcome in sorted(by_index.items())
         if not outcome.key
     ]
-    report.refuse_unusable()
     kept = [index for index in range(len(placed)) if by_index[index].key]
+    report.refuse_unusable(left=len(kept))
     return Computed(
         [placed[index] for index in kept],
         [by_index[index].key for index in kept],

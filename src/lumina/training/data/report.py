@@ -50,9 +50,13 @@ class Report:
             without_caption=[*self.without_caption],
         )
 
-    def refuse_unusable(self) -> None:
-        """Raise a `LuminaError` if no picture is left."""
-        if self.used:
+    def refuse_unusable(self, left: int | None = None) -> None:
+        """Raise a `LuminaError` if no picture is left.
+
+        Args:
+            left: How many are, where some of those that are used only validate.
+        """
+        if self.used if left is None else left:
             return
         if not self.found:
             raise LuminaError(
