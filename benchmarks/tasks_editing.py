@@ -148,7 +148,7 @@ def measure_inpainting(
     painter = lumina.LuminaInpaintPipeline.from_pipe(pipeline)
     painter.set_progress_bar_config(disable=True)
     unmasked = draw(pipeline, [case.pair for case in cases], cases)
-    returned = round_trip(pipeline.vae, [case.picture for case in cases], batch_size=8)
+    returned = round_trip(pipeline.vae, [case.picture for case in cases])
     usual = {"text to image": gradients(cases, unmasked), "autoencoder": gradients(cases, returned)}
     alone = draw(pipeline, [case.new for case in cases], cases)
     limit = [

@@ -14,6 +14,7 @@ from lumina.evaluation.drawings import Outcome, evaluate, measure, table
 from lumina.evaluation.results import GRID, RESULT
 from lumina.evaluation.trials import BASE, SIZES, Counts, Trial, plan
 from lumina.media import read_record
+from lumina.pipelines.images import Evaluations
 from lumina.types import Size
 from lumina.worlds import drawings
 from lumina.worlds.captions import Brief, stage
@@ -48,9 +49,10 @@ def outcomes():
         outcome("languages", cat, language="es"),
         outcome("languages", pizza, language="es", ranks=(2,)),
         outcome("languages", dog, language="ja"),
-        # The color and the place count, whatever the thing.
+        # The color and the place count, whatever the thing; with it, they count apart.
         outcome("color", Brief((CAT,), "red"), ranks=(9,), background="red"),
         outcome("color", Brief((CAT,), "blue"), background="red"),
+        outcome("color", Brief((CAT,), "green"), background="green"),
         outcome("place", Brief((CAT,), place="top"), ranks=(9,), place="top"),
         outcome("place", Brief((CAT,), place="left"), place="middle"),
         outcome("pairs", PAIR, ranks=(0, 0)),
@@ -82,8 +84,10 @@ def test_shares_are_of_what_each_section_is_about():
         ("languages", "all others, top-1"): (2 / 3, 3),
         ("languages", "es"): (1 / 2, 2),
         ("languages", "ja"): (1, 1),
-        ("color", "background, held out"): (1 / 2, 2),
+        ("color", "background, held out"): (2 / 3, 3),
+        ("color", "and the thing as well"): (1 / 3, 3),
         ("place", "place, held out"): (1 / 2, 2),
+        ("place", "and the thing as well"): (0, 2),
         ("pairs", "both found and the relation right, held out"): (1 / 4, 4),
         ("pairs", "at least one found"): (3 / 4, 4),
         # Of the names drawn at other sizes only, which were the cat and the pizza.
@@ -181,6 +185,7 @@ class Painter:
     """Draws what its prompts ask for, without a flaw, and returns it as pipelines do."""
 
     dtype, device = torch.float32, torch.device("cpu")
+    evaluations = Evaluations(pairs=12)
 
     def __init__(self, patterns, vae):
         self.patterns, self.vae = patterns, vae

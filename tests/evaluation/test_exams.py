@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lumina.checkpoints.folder import MADE_BY
+from lumina.errors import LuminaError
 from lumina.evaluation.clips import CUT, ClipExam, steps_at
 from lumina.evaluation.exams import Outcome, by_language, worlds_of
 from lumina.evaluation.sounds import SoundExam
@@ -65,6 +66,16 @@ def test_true_clips_are_right_in_every_way(clips, painted):
     upright = [one for one in known if one[0].brief.kind != "spin"]
     assert len(upright) >= 3
     assert measured(clips, upright)["first frame", "thing"] == 1.0
+
+
+def test_clips_of_nothing_have_nothing_right_but_their_color(clips, painted):
+    found = measured(clips, [(wish, np.full_like(made, 255)) for wish, made in painted])
+    assert not {what for (_, what), value in found.items() if value} - {"background"}
+
+
+def test_a_model_whose_clips_cannot_be_twice_as_long_is_refused():
+    with pytest.raises(LuminaError, match="65 frames, and .* twice as many"):
+        ClipExam({"size": "64x64", "frames": 65})
 
 
 def test_clips_of_other_prompts_are_wrong(clips, painted):

@@ -1,4 +1,5 @@
 import base64
+import itertools
 import json
 import re
 
@@ -8,10 +9,12 @@ import pytest
 from lumina.errors import LuminaError
 from lumina.media import read_record
 from lumina.media.ply import MOST_BYTES, ply_bytes, read_ply_record, read_points
-from lumina.media.point_pictures import PAPER, draw_points, look_at
+from lumina.media.point_pictures import AZIMUTH, ELEVATION, PAPER, draw_points, look_at
 from lumina.media.point_viewer import viewer_page
 
 RECORD = {"prompt": "a chair\nwith </script> and \u6905\u5b50", "points": 300, "seed": 7}
+
+CORNERS = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
 
 
 def cloud(count: int = 300) -> np.ndarray:
@@ -23,6 +26,13 @@ def test_a_ply_file_gives_back_its_points_and_its_record(tmp_path):
     path.write_bytes(ply_bytes(points, RECORD))
     assert np.array_equal(read_points(path), points)
     assert read_ply_record(path) == RECORD
+
+
+def test_a_prompt_may_say_how_headers_end(tmp_path):
+    path, points, record = tmp_path / "chair.ply", cloud(), {"prompt": "an end_header"}
+    path.write_bytes(ply_bytes(points, record))
+    assert np.array_equal(read_points(path), points)
+    assert read_ply_record(path) == record
 
 
 def test_another_reader_sees_the_same_points(tmp_path):
@@ -100,20 +110,18 @@ def test_a_damaged_record_is_refused(tmp_path, said, kind):
         read_record(path)
 
 
-def test_what_is_near_covers_what_is_behind_it():
-    # Both are seen at the same place; the second is toward the camera, and lower.
-    camera = np.linalg.pinv(look_at_matrix())[:, 2]
-    points = np.array([[0.0, 0, 0], 0.4 * camera / np.linalg.norm(camera)], np.float32)
-    swapped = draw_points(points[::-1], side=64)
-    assert np.array_equal(np.asarray(draw_points(points, side=64)), np.asarray(swapped))
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_what_is_near_covers_what_is_behind_it(order):
+    toward = [np.cos(AZIMUTH), np.sin(AZIMUTH), np.tan(ELEVATION)]
+    far, near = np.zeros(3), 0.3 * np.array(toward) / np.linalg.norm(toward)
+    assert np.allclose(look_at(np.array([*CORNERS, far, near]))[-2:, :2], 0)
 
+    def drawn(*points):
+        return np.asarray(draw_points(np.array([*CORNERS, *points], np.float32), side=128))
 
-def look_at_matrix() -> np.ndarray:
-    """Directions to the right, up and near, without perspective: from tiny steps."""
-    corners = np.array([[-0.5, -0.5, -0.5], [0.5, 0.5, 0.5]])
-    steps = np.concatenate([corners, 1e-6 * np.eye(3), np.zeros((1, 3))])
-    seen = look_at(steps)
-    return (seen[2:5] - seen[5]).T / 1e-6
+    both = drawn(*np.stack([far, near])[order])
+    assert np.array_equal(both, drawn(near))
+    assert not np.array_equal(both, drawn(far))
 
 
 def test_a_picture_has_the_cloud_in_its_middle_and_paper_around_it():

@@ -87,6 +87,16 @@ def test_a_callback_may_change_the_latents_and_stop(pipeline):
     assert calls == [0]
 
 
+def test_a_callback_may_end_guidance(pipeline):
+    def end(pipeline, index, timestep, tensors):
+        pipeline._guidance_scale = 1.0
+
+    guided = draw(pipeline, 1, guidance_scale=3.0)
+    ended = draw(pipeline, 1, guidance_scale=3.0, callback_on_step_end=end)
+    assert pipeline.evaluations == (1, 3)  # Heun looks twice in each of the two steps
+    assert not torch.allclose(ended, guided)
+
+
 def test_what_is_saved_draws_the_same_when_loaded(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     loaded = LuminaClassPipeline.from_pretrained(tmp_path)

@@ -1,5 +1,7 @@
 """Pictures and masks that come in, in each of the forms that a person has them in."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,20 @@ def test_latents_are_in_the_scale_of_the_network(ours):
         mean = ours.vae.encode(pixels).latent_dist.mean
         latents = encode_pixels(ours.vae, pixels)
     torch.testing.assert_close(latents, mean * ours.vae.config.scaling_factor)
+
+
+@torch.no_grad()
+def test_latents_of_an_autoencoder_with_a_shift_are_shifted_forth_and_back(ours):
+    vae, latents = copy.deepcopy(ours.vae), torch.randn(1, 4, 4, 6)
+    vae.register_to_config(shift_factor=0.5)
+    pixels = torch.rand(1, 3, 32, 48) * 2 - 1
+    difference = encode_pixels(ours.vae, pixels) - encode_pixels(vae, pixels)
+    torch.testing.assert_close(
+        difference, torch.full_like(difference, 0.5 * vae.config.scaling_factor)
+    )
+    shifted = type(ours)(**ours.components | {"vae": vae})
+    plain = ours._decode(latents + 0.5 * vae.config.scaling_factor)
+    torch.testing.assert_close(shifted._decode(latents), plain)
 
 
 @pytest.mark.parametrize("border", [0, 1, 6, 16])

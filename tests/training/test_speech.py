@@ -128,6 +128,22 @@ def test_sounds_do_not_depend_on_their_company(pipeline):
     assert np.array_equal(both[1], alone[0])
 
 
+def test_a_callback_may_end_guidance_and_stop(pipeline):
+    def end(pipeline, index, timestep, tensors):
+        pipeline._guidance_scale = 1.0
+
+    ended = say(pipeline, num_inference_steps=2, callback_on_step_end=end)
+    assert pipeline.evaluations == (1, 1)
+    assert not np.allclose(ended, say(pipeline, num_inference_steps=2))
+
+    def stop(pipeline, index, timestep, tensors):
+        pipeline._interrupt = True
+
+    said = pipeline(["two", "two"], num_inference_steps=2, callback_on_step_end=stop).media
+    assert len(said) == 1
+    assert len(pipeline(["two", "two"], num_inference_steps=1).media) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from PIL import Image
 
 from lumina.errors import LuminaError
+from lumina.modalities.image import ImageCodec
 from lumina.types import Size
 from lumina.worlds.drawings import PALETTE, Placed, Scene, find_font, fit, paint, sprite
 from lumina.worlds.vocabulary import SKIN_TONES, names
@@ -16,25 +16,15 @@ from lumina.worlds.vocabulary import SKIN_TONES, names
 EXTENT = 0.8  # of each drawing, as a fraction of the side
 
 
-@torch.inference_mode()
-def round_trip(
-    vae: Any, pictures: Sequence[Image.Image], *, batch_size: int
-) -> list[UInt8[np.ndarray, "rows cols 3"]]:
+def round_trip(vae: Any, pictures: Sequence[Image.Image]) -> list[UInt8[np.ndarray, "rows cols 3"]]:
     """What an autoencoder makes of pictures of one size.
 
     Args:
         vae: An `AutoencoderKL`.
         pictures: RGB.
-        batch_size: Pictures that are encoded at once.
     """
-    outputs = []
-    for start in range(0, len(pictures), batch_size):
-        stacked = np.stack([np.asarray(image) for image in pictures[start : start + batch_size]])
-        pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(vae.device, vae.dtype)
-        latents = vae.encode(pixels / 127.5 - 1).latent_dist.mode()
-        decoded = ((vae.decode(latents).sample.float() + 1) * 127.5).round().clamp(0, 255)
-        outputs += list(decoded.byte().permute(0, 2, 3, 1).cpu().numpy())
-    return outputs
+    codec = ImageCodec(vae)
+    return codec.decode(codec.encode([np.asarray(picture) for picture in pictures]).mean)
 
 
 def psnr(
@@ -45,9 +35,7 @@ def psnr(
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
-def psnr_of_unseen(
-    vae: Any, things: list[str], *, count: int, side: int, seed: int, batch_size: int
-) -> list[float]:
+def psnr_of_unseen(vae: Any, things: list[str], *, count: int, side: int, seed: int) -> list[float]:
     """PSNR of round trips of drawings outside a vocabulary, inside the box of each.
 
     Args:
@@ -56,7 +44,6 @@ def psnr_of_unseen(
         count: How many drawings, each on a random palette color.
         side: Of the pictures, in pixels.
         seed: What fixes the drawings and the colors.
-        batch_size: Pictures that are encoded at once.
 
     Raises:
         LuminaError: If the font or the package `emoji` is not installed.
@@ -68,7 +55,7 @@ def psnr_of_unseen(
         paint(Scene(str(color), (Placed(emoji, (0.5, 0.5), EXTENT),)), Size(side, side))
         for emoji, color in zip(unseen, colors, strict=True)
     ]
-    outputs = round_trip(vae, pictures, batch_size=batch_size)
+    outputs = round_trip(vae, pictures)
     values = []
     for emoji, picture, output in zip(unseen, pictures, outputs, strict=True):
         box = _box(emoji, side)

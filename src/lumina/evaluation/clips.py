@@ -25,8 +25,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from lumina.errors import LuminaError
 from lumina.evaluation.exams import Outcome, Wish, by_language
 from lumina.evaluation.lines import Line, share
+from lumina.pipelines.video import MOST_FRAMES
 from lumina.requests import read_size
 from lumina.worlds.judge import Lineup
 from lumina.worlds.motion import DIRECTIONS, Clip
@@ -91,6 +93,11 @@ class ClipExam:
     def __init__(self, usual: Mapping[str, Any]):
         self.width, self.height = read_size(usual["size"])
         self.frames = int(usual["frames"])
+        if 2 * self.frames > MOST_FRAMES:
+            raise LuminaError(
+                f"the model makes {self.frames} frames, and the exam asks for twice as many",
+                hint=f"clips have {MOST_FRAMES} frames at most",
+            )
 
     def plan(self, *, full: bool, names: int | None, languages: Sequence[str]) -> list[Wish]:
         """Clips of each section; their kinds of motion take turns."""
@@ -207,5 +214,6 @@ def _measure(section: str, outcomes: Sequence[Outcome]) -> list[Line]:
         directions = [one.is_direction_right for one in moving]
         lines.insert(2, share(section, "direction, of right kinds", directions))
     if section in (LONGER, FIRST):
-        lines.append(share(section, "no jump", [not one.has_jump for one in seen]))
+        whole = [one.verdict.found is not None and not one.has_jump for one in seen]
+        lines.append(share(section, "no jump", whole))
     return lines

@@ -128,7 +128,7 @@ def evaluate(
             cells.append((outcome, pixels))
     made = time.monotonic()
     lines = measure(outcomes)
-    more, skipped = _measure_autoencoder(pipeline.vae, lineup, counts, batch_size)
+    more, skipped = _measure_autoencoder(pipeline.vae, lineup, counts)
 
     result = {
         "lines": [asdict(line) for line in lines + more],
@@ -138,6 +138,7 @@ def evaluate(
             CALLED: round(made - began, 1),
             "total": round(time.monotonic() - began, 1),
         },
+        "evaluations": pipeline.evaluations._asdict(),
         "versions": versions(),
         "samples": [_describe(outcome) for outcome in outcomes],
     }
@@ -179,6 +180,9 @@ def measure(outcomes: Sequence[Outcome]) -> list[Line]:
         ("pairs", "both found and the relation right, held out"),
     ):
         lines.append(share(section, what, [o.is_right for o in by_section[section]]))
+        if section != "pairs":
+            both = [o.is_right and o.verdict.is_found for o in by_section[section]]
+            lines.append(share(section, "and the thing as well", both))
     either = [min(o.verdict.ranks) == 0 for o in by_section["pairs"]]
     lines.append(share("pairs", "at least one found", either))
     briefs = {o.trial.brief for o in sizes}
@@ -218,7 +222,7 @@ class _Artist(NamedTuple):
 
 
 def _measure_autoencoder(
-    vae: Any, lineup: Lineup, counts: Counts, batch_size: int
+    vae: Any, lineup: Lineup, counts: Counts
 ) -> tuple[list[Line], dict[str, str]]:
     """What the autoencoder alone allows, or why that is not known."""
     try:
@@ -228,7 +232,7 @@ def _measure_autoencoder(
         return [], {"ceiling": reason, "autoencoder": reason}
     briefs = [Brief((thing,)) for thing in shuffled(lineup.things, "en")[: counts.names]]
     painted = [paint(stage(brief), BASE) for brief in briefs]
-    returned = round_trip(vae, painted, batch_size=batch_size)
+    returned = round_trip(vae, painted)
     verdicts = [lineup.judge(*pair) for pair in zip(briefs, returned, strict=True)]
     values = psnr_of_unseen(
         vae,
@@ -236,7 +240,6 @@ def _measure_autoencoder(
         count=max(2, counts.unseen),
         side=BASE.width,
         seed=SEED,
-        batch_size=batch_size,
     )
     what = "PSNR in the box of unseen drawings"
     return [

@@ -76,7 +76,6 @@ def _evaluate_drawings(
     pipeline = _load(wanted)
     how = _how(wanted, checkpoint, folder, tell)
     result = drawings.evaluate(pipeline, checkpoint.folder, **how)
-    result["evaluations"] = pipeline.evaluations._asdict()
     tell(f"evaluations: {pipeline.evaluations}")
     return Evaluated(result, drawings.table(result), folder)
 

@@ -64,8 +64,8 @@ class SoundExam:
         return wishes
 
     def example(self, wish: Wish) -> Float[np.ndarray, " samples"] | None:
-        """A sound that answers the brief; none twice."""
-        if wish.section == GUIDANCE:
+        """A sound that answers the brief; none twice, as other sections ask for the same ones."""
+        if wish.section in (GUIDANCE, SPOKEN):
             return None
         return self.world.make(Played(wish.brief, SEED + wish.seed), (self.frames,))
 

@@ -73,6 +73,7 @@ class TuneExam:
             lines += [
                 share(section, "instrument", [one.instrument for one in verdicts]),
                 mean(section, "pitch", [one.pitch for one in verdicts], unit="share"),
+                *_pitch_of_scales(section, same),
                 share(section, "tempo", [one.tempo for one in verdicts]),
                 share(section, "key", [one.key for one in verdicts]),
             ]
@@ -88,6 +89,16 @@ class TuneExam:
 
 
 EXAM = TuneExam
+
+
+def _pitch_of_scales(section: str, outcomes: Sequence[Outcome]) -> list[Line]:
+    """The share of right notes of scales, each of which has one right class of pitch.
+
+    Notes of melodies and chords may be any of the key, so that seven of twelve are right by chance.
+    """
+    scales = [one for one in outcomes if one.wish.brief.form.endswith("scale")]
+    pitches = [one.verdict.pitch for one in scales]
+    return [mean(section, "pitch, scales alone", pitches, unit="share")] if pitches else []
 
 
 def _draw_tunes(section: str, language: str, count: int) -> list[Tune]:

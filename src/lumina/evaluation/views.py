@@ -1,10 +1,10 @@
 """Exam of models of views: which item is seen, in which color, and whether all views agree.
 
 Items are asked for in English, in other languages, in colors that training leaves out, with fewer
-and more views than in training, and with the first view given, which is not judged. By
-`Showroom`: in what share of its views is an item of the kind and the color that were asked for,
-how much do outlines overlap with those of the nearest known item of that kind in the true poses,
-and can all views be of one solid?
+and more views than usual, and with the first view given, which is not judged. By
+`Showroom`: in what share of its views is an item of the kind and the color that were asked for, how
+much do outlines overlap with those of the nearest known item of that kind in the true poses, and
+can all views be of one solid?
 """
 
 import functools

@@ -126,8 +126,8 @@ def _read(path: Path) -> bytes:
 def _header(path: Path, data: bytes) -> tuple[list[str], int]:
     """Lines of the header, and where the numbers begin."""
     start = data[:MOST_HEADER_BYTES]
-    end = start.find(b"end_header")
-    line_end = start.find(b"\n", end)
+    end = start.find(b"\nend_header")  # at the start of a line, and not in what a comment says
+    line_end = start.find(b"\n", end + 1)
     if not start.startswith(b"ply") or min(end, line_end) < 0:
         raise LuminaError(f"{path} is not a PLY file", hint=_ANY_PLY)
     text = start[:end].decode("utf-8", errors="replace")

@@ -83,18 +83,18 @@ class Modality(Protocol):
     def draw_noise(
         self, latents: Float[Tensor, "c *grid"], generator: torch.Generator
     ) -> Float[Tensor, "c *grid"]:
-        """Where the way to latents of training begins."""
-        ...
+        """Where the way to latents of training begins: noise, unless a modality says otherwise."""
+        return torch.randn(latents.shape, generator=generator)
 
     def draw_hints(
         self, latents: Float[Tensor, "c *grid"], generator: torch.Generator, caption: str = ""
     ) -> Float[Tensor, "hints *grid"] | None:
-        """What a sample of training is told besides its condition, if anything.
+        """What a sample of training is told besides its condition: nothing, or hints.
 
         It may be parts that are known, or the caption where it is not the condition; that is ""
         where it is not to be told.
         """
-        ...
+        return None
 
     def enter(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.checkpoints.folder import read_config
-from lumina.modalities import Latents, Scaling
+from lumina.modalities import Latents, Modality, Scaling
 from lumina.nn.attention import proportional_scale
 from lumina.nn.extrapolation import UNSCALED, RopeScaling
 
@@ -59,7 +59,7 @@ class ImageCodec:
         return pictures
 
 
-class ImageModality:
+class ImageModality(Modality):
     """Pictures of any size."""
 
     needs_autoencoder = True
@@ -82,17 +82,6 @@ class ImageModality:
         """Rows and columns."""
         factor = latent_factor(read_config(autoencoder))
         return size[1] // factor, size[0] // factor
-
-    def draw_noise(
-        self, latents: Float[Tensor, "c *grid"], generator: torch.Generator
-    ) -> Float[Tensor, "c *grid"]:
-        """Where the way to latents of training begins."""
-        return torch.randn(latents.shape, generator=generator)
-
-    def draw_hints(
-        self, latents: Float[Tensor, "c rows cols"], generator: torch.Generator, caption: str = ""
-    ) -> None:
-        """Nothing is known but the text."""
 
     def enter(
         self,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.media import put_side_by_side, stack
-from lumina.modalities import Scaling
+from lumina.modalities import Modality, Scaling
 from lumina.modalities import video as clips
 from lumina.nn.extrapolation import RopeScaling
 from lumina.worlds.items import azimuths_around, relative_poses
@@ -26,7 +26,7 @@ POSE = 2
 """Channels that tell a pose."""
 
 
-class MultiViewModality:
+class MultiViewModality(Modality):
     """Views from evenly spaced directions around a thing, of which the first may be known.
 
     A network reads, beside the noisy latents, those of the first view if it is known (zeros
@@ -57,12 +57,6 @@ class MultiViewModality:
     def grid(self, autoencoder: Path, size: Sequence[int]) -> tuple[int, ...]:
         """Views, rows and columns."""
         return clips.MODALITY.grid(autoencoder, size)
-
-    def draw_noise(
-        self, latents: Float[Tensor, "c *grid"], generator: torch.Generator
-    ) -> Float[Tensor, "c *grid"]:
-        """Where the way to latents of training begins."""
-        return torch.randn(latents.shape, generator=generator)
 
     def draw_hints(
         self,

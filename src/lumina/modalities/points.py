@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lumina.errors import LuminaError
 from lumina.media.point_pictures import draw_points
-from lumina.modalities import Latents, Scaling
+from lumina.modalities import Latents, Modality, Scaling
 from lumina.modalities.point_pairing import pair_noise
 
 TRAINED_POINTS = 256
@@ -151,7 +151,7 @@ class PointCodec:
         return list(decode_points(latents.float()).cpu().numpy())
 
 
-class PointModality:
+class PointModality(Modality):
     """Point clouds of 256 to 8,192 points."""
 
     needs_autoencoder = False
@@ -185,11 +185,6 @@ class PointModality:
         """Noise in the order that brings it nearest to the points."""
         noise = torch.randn(latents.shape, generator=generator)
         return torch.from_numpy(pair_noise(noise.mT.numpy(), latents.mT.numpy())).mT
-
-    def draw_hints(
-        self, latents: Float[Tensor, "3 n"], generator: torch.Generator, caption: str = ""
-    ) -> None:
-        """Nothing is known but the text."""
 
     def enter(
         self, x: Float[Tensor, "b 3 n"], times: Float[Tensor, " b"], hints: None = None

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lumina.errors import LuminaError
-from lumina.modalities import Latents, Scaling
+from lumina.modalities import Latents, Modality, Scaling
+from lumina.modalities.image import place_of
 from lumina.modalities.sound.mel import MELS, SILENCE, waveform_to_mel
 from lumina.modalities.sound.spectrogram import draw_spectrogram
 from lumina.spelling import EDGES, LETTERS, letter_shares, read_letters
@@ -117,11 +118,12 @@ class SpeechCodec:
         """
         if self.vocoder is None:
             raise LuminaError("speech is not decoded without a vocoder", hint="give a vocoder")
-        waveforms = self.vocoder(latents.clamp(min=SILENCE).to(self.vocoder.dtype))
+        mel = latents.clamp(min=SILENCE).to(place_of(self.vocoder), self.vocoder.dtype)
+        waveforms = self.vocoder(mel)
         return list(waveforms.float().clamp(-1, 1).cpu().numpy())
 
 
-class SpeechModality:
+class SpeechModality(Modality):
     """Speech of any length, counted in frames of 16 ms. A network reads letters beside noise."""
 
     needs_autoencoder = True  # the vocoder is what a recipe names
@@ -147,12 +149,6 @@ class SpeechModality:
     def grid(self, autoencoder: Path, size: Sequence[int]) -> tuple[int, ...]:
         """Frames."""
         return (size[0],)
-
-    def draw_noise(
-        self, latents: Float[Tensor, "c n"], generator: torch.Generator
-    ) -> Float[Tensor, "c n"]:
-        """Where the way to latents of training begins."""
-        return torch.randn(latents.shape, generator=generator)
 
     def draw_hints(
         self, latents: Float[Tensor, "c n"], generator: torch.Generator, caption: str = ""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.media import put_side_by_side
-from lumina.modalities import Latents, Scaling
+from lumina.modalities import Latents, Modality, Scaling
 from lumina.modalities import image as images
 from lumina.nn.extrapolation import RopeScaling
 
@@ -51,7 +51,7 @@ class VideoCodec:
         return [np.stack(frames[at : at + count]) for at in range(0, len(frames), count)]
 
 
-class VideoModality:
+class VideoModality(Modality):
     """Clips of any size and length, of which the first frames may be known.
 
     A network reads, beside the noisy latents, those of the frames that are known (zeros for the
@@ -82,12 +82,6 @@ class VideoModality:
     def grid(self, autoencoder: Path, size: Sequence[int]) -> tuple[int, ...]:
         """Frames, rows and columns."""
         return size[2], *images.MODALITY.grid(autoencoder, size)
-
-    def draw_noise(
-        self, latents: Float[Tensor, "c *grid"], generator: torch.Generator
-    ) -> Float[Tensor, "c *grid"]:
-        """Where the way to latents of training begins."""
-        return torch.randn(latents.shape, generator=generator)
 
     def draw_hints(
         self,

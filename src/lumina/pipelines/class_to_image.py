@@ -109,15 +109,14 @@ class LuminaClassPipeline(ImagePipeline):
             generator,
             latents,
         )
-        if self.do_classifier_free_guidance:
-            labels = torch.cat([labels, torch.full_like(labels, self._classes)])
-        velocity: Velocity = partial(self._velocity, labels, rope)
-        if self.do_classifier_free_guidance:
-            velocity = guide(velocity, self.guidance)
+        pair = torch.cat([labels, torch.full_like(labels, self._classes)])
 
         def at(time: float) -> Velocity:
-            self._count(guided=self.do_classifier_free_guidance)
-            return velocity
+            is_guided = self.do_classifier_free_guidance
+            self._count(guided=is_guided)
+            if is_guided:
+                return guide(partial(self._velocity, pair, rope), self.guidance)
+            return partial(self._velocity, labels, rope)
 
         def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:
             if callback_on_step_end is None:

@@ -1,6 +1,6 @@
 """What pipelines of clips and of views share: pictures of one size, the first of them known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from lumina.modalities import Scaling
 from lumina.modalities.image import latent_factor, scaling_of
 from lumina.modalities.video import VideoCodec
 from lumina.pipelines.media import MediaPipeline
+from lumina.requests import read_axes
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
+TellKnown = Callable[[Tensor, int], Tensor]
 
 
 class FramesPipeline(MediaPipeline):
@@ -61,13 +63,36 @@ class FramesPipeline(MediaPipeline):
         factor = latent_factor(self.vae.config)
         return size[2], size[1] // factor, size[0] // factor
 
-    def _check_sides(self, width: int, height: int) -> None:
+    def _size(
+        self, width: int | None, height: int | None, count: int | None, *, called: str, most: int
+    ) -> tuple[int, int, int]:
+        """Width, height and number of pictures, as given or usual.
+
+        Args:
+            width: Pixels. None is the usual one, as for the others.
+            height: Pixels.
+            count: How many pictures.
+            called: What these are called.
+            most: How many there may be.
+
+        Raises:
+            LuminaError: If they are out of range.
+        """
+        usual = read_axes(self.config["usual_size"])
+        width = usual[0] if width is None else width
+        height = usual[1] if height is None else height
+        count = usual[2] if count is None else count
         multiple = latent_factor(self.vae.config) * self.network.patch_size
         if width % multiple or height % multiple or min(width, height) < multiple:
             raise LuminaError(
                 f"pictures of {width}x{height} pixels cannot be made",
                 hint=f"choose multiples of {multiple}",
             )
+        if not 1 <= count <= most:
+            raise LuminaError(
+                f"{called} is {count}, which is out of range", hint=f"allowed: 1 to {most}"
+            )
+        return width, height, count
 
     def _encode_known(
         self, pictures: Sequence[Image.Image] | Frames, size: tuple[int, int, int]
@@ -93,3 +118,20 @@ class FramesPipeline(MediaPipeline):
                     hint="resize it, or ask for its size",
                 )
         return self.scaling.scale(self.codec.encode([np.stack(known)]).mean[0])
+
+
+def hints_of(
+    known: Float[Tensor, "c known rows cols"] | None, grid: tuple[int, int, int], tell: TellKnown
+) -> Float[Tensor, "1 hints n rows cols"] | None:
+    """What a network is told where the first pictures are known.
+
+    Args:
+        known: Their latents. None: nothing is told.
+        grid: Axes of the latents of all pictures.
+        tell: Makes hints of latents, of which so many are known.
+    """
+    if known is None:
+        return None
+    whole = known.new_zeros(len(known), *grid)
+    whole[:, : known.shape[1]] = known
+    return tell(whole, known.shape[1])[None]

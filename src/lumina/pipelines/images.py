@@ -19,7 +19,7 @@ from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.flow.guidance import Guidance
 from lumina.flow.sample import asked_times, begin_sample, begin_steps, flow_times, step_options
 from lumina.media import write_png, write_result
-from lumina.modalities.image import as_precise
+from lumina.modalities.image import as_precise, scaling_of
 from lumina.pipelines.adapters import LoraMixin
 from lumina.pipelines.pictures import refuse_step_cache
 from lumina.pipelines.tiling import disable_tiling, enable_tiling
@@ -338,7 +338,7 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
 
     def _decode(self, latents: Float[Tensor, "b c rows cols"]) -> Float[Tensor, "b 3 height width"]:
         with as_precise(self.vae):
-            latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+            latents = scaling_of(self.vae.config).unscale(latents.to(self.vae.dtype))
             return self.vae.decode(latents, return_dict=False)[0]
 
 

@@ -22,7 +22,7 @@ from lumina.pipelines import checks
 from lumina.pipelines.pictures import refuse_step_cache
 from lumina.pipelines.sampling import Sampling
 from lumina.pipelines.text import TextPipeline
-from lumina.pipelines.velocity import Condition, as_guidance_scale
+from lumina.pipelines.velocity import Condition, as_guidance_scale, cache_for
 from lumina.types import Velocity
 
 Source = torch.Generator | list[torch.Generator] | None
@@ -88,7 +88,7 @@ class MediaVelocity:
             pipeline._network_times(times),
             condition.features,
             condition.mask,
-            cache=condition.cache,
+            cache=cache_for(pipeline, condition),
             return_dict=False,
             **pipeline.modality.positions(pipeline.network, x),
         )[0]
@@ -259,11 +259,7 @@ class MediaPipeline(TextPipeline):
         Raises:
             LuminaError: If generators are not as many as samples, or the noise is of another shape.
         """
-        if isinstance(generator, list) and len(generator) != shape[0]:
-            raise LuminaError(
-                f"there are {len(generator)} generators for {shape[0]} samples",
-                hint="give one, or one for each",
-            )
+        sources_of(generator, shape[0])
         if latents is None:
             return randn_tensor(shape, generator=generator, device=device)
         if latents.shape != shape:
@@ -280,3 +276,18 @@ class MediaPipeline(TextPipeline):
         media: Any = x if output_type == "latent" else self.codec.decode(self.scaling.unscale(x))
         self.maybe_free_model_hooks()
         return MediaOutput(media=media) if return_dict else (media,)
+
+
+def sources_of(generator: Source, count: int) -> Sequence[torch.Generator | None]:
+    """The source of noise of each of so many samples.
+
+    Raises:
+        LuminaError: If there are several, and not one for each.
+    """
+    sources = generator if isinstance(generator, list) else [generator] * count
+    if len(sources) != count:
+        raise LuminaError(
+            f"there are {len(sources)} generators for {count} samples",
+            hint="give one, or one for each",
+        )
+    return sources

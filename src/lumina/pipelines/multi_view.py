@@ -7,18 +7,16 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from diffusers.schedulers import SchedulerMixin
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.text import FEATURE_LAYER, PLACE
-from lumina.errors import LuminaError
 from lumina.modalities.multiview import MOST_VIEWS, tell_views
-from lumina.pipelines.frames import FramesPipeline
+from lumina.pipelines.frames import FramesPipeline, hints_of
 from lumina.pipelines.media import MediaOutput, Source
-from lumina.requests import read_axes
 
 FRAME_RATE = 4.0
 """Views that a turntable shows a second."""
@@ -120,48 +118,24 @@ class LuminaMultiViewPipeline(FramesPipeline):
         Raises:
             LuminaError: If a size, the number of views or the first view is out of range.
         """
-        size = self._size(width, height, views)
+        size = self._size(width, height, views, called="views", most=MOST_VIEWS)
         sampling |= {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
         }
         prompts, settings = self._ask(prompt, num_things_per_prompt, output_type, sampling)
-        grid, channels = self._grid(size), self.vae.config["latent_channels"]
+        grid = self._grid(size)
         known = None if image is None else self._encode_known([image], size)
         x = self._sample(
             prompts,
             grid,
             settings,
-            channels=channels,
+            channels=self.vae.config["latent_channels"],
             generator=generator,
             latents=latents,
-            hints=None if known is None else _hints(known, grid),
+            hints=hints_of(known, grid, tell_views),
         )
         if known is not None:
             x[:, :, :1] = known.to(x)
         return self._hand_out(x, output_type, return_dict=return_dict)
-
-    def _size(
-        self, width: int | None, height: int | None, views: int | None
-    ) -> tuple[int, int, int]:
-        usual = read_axes(self.config["usual_size"])
-        size = (
-            usual[0] if width is None else width,
-            usual[1] if height is None else height,
-            usual[2] if views is None else views,
-        )
-        self._check_sides(*size[:2])
-        if not 1 <= size[2] <= MOST_VIEWS:
-            raise LuminaError(
-                f"views is {size[2]}, which is out of range", hint=f"allowed: 1 to {MOST_VIEWS}"
-            )
-        return size
-
-
-def _hints(
-    known: Float[Tensor, "c 1 rows cols"], grid: tuple[int, int, int]
-) -> Float[Tensor, "1 hints views rows cols"]:
-    views = known.new_zeros(len(known), *grid)
-    views[:, :1] = known
-    return tell_views(views, 1)[None]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lumina.errors import LuminaError
-from lumina.modalities.image import as_precise, place_of
+from lumina.modalities.image import as_precise, place_of, scaling_of
 from lumina.requests import SIZE_MULTIPLE, nearest_size
 from lumina.types import Size, Velocity, VelocityAt
 
@@ -130,7 +130,7 @@ def encode_pixels(vae: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "
     """
     with as_precise(vae):
         pixels = pixels.to(place_of(vae), vae.dtype)
-        return vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
+        return scaling_of(vae.config).scale(vae.encode(pixels).latent_dist.mode().float())
 
 
 def in_float32(velocity_at: VelocityAt, dtype: torch.dtype) -> VelocityAt:

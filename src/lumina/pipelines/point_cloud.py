@@ -14,10 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
 from lumina.encoders.text import FEATURE_LAYER, PLACE
-from lumina.errors import LuminaError
 from lumina.modalities import Scaling
 from lumina.modalities.points import PointCodec, check_points, draw_noise
-from lumina.pipelines.media import MediaOutput, MediaPipeline, Source
+from lumina.pipelines.media import MediaOutput, MediaPipeline, Source, sources_of
 
 USUAL_POINTS = 2048
 
@@ -141,10 +140,4 @@ class LuminaPointCloudPipeline(MediaPipeline):
 
 def _noise(clouds: int, points: int, generator: Source) -> Float[Tensor, "b 3 n"]:
     """Noise of each cloud, from its generator."""
-    sources = generator if isinstance(generator, list) else [generator] * clouds
-    if len(sources) != clouds:
-        raise LuminaError(
-            f"there are {len(sources)} generators for {clouds} samples",
-            hint="give one, or one for each",
-        )
-    return torch.stack([draw_noise(points, source) for source in sources])
+    return torch.stack([draw_noise(points, source) for source in sources_of(generator, clouds)])

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -24,8 +24,8 @@ from lumina.flow.sample import begin_steps
 from lumina.modalities.sound.mel import MELS, SAMPLE_RATE
 from lumina.modalities.speech import MODALITY, SCALING, SpeechCodec, tell
 from lumina.pipelines.audio import VOCODERS, load_vocoder
-from lumina.pipelines.images import ImagePipeline
-from lumina.pipelines.media import MediaOutput, Source
+from lumina.pipelines.images import Evaluations, ImagePipeline
+from lumina.pipelines.media import MediaOutput, Source, sources_of
 from lumina.spelling import SPEEDS, VOICES, count_frames, read_letters
 from lumina.types import Velocity
 
@@ -134,16 +134,14 @@ class LuminaSpeechPipeline(ImagePipeline):
         texts = [read_letters(text) for text in texts for _ in range(num_sounds_per_prompt)]
         away = read_letters(negative_prompt) if negative_prompt else ""
         self._check(voice, speed, output_type)
-        sources = generator if isinstance(generator, list) else [generator] * len(texts)
-        if len(sources) != len(texts):
-            raise LuminaError(
-                f"there are {len(sources)} generators for {len(texts)} samples",
-                hint="give one, or one for each",
-            )
+        sources = sources_of(generator, len(texts))
         self._guidance, self._guidance_scale = Guidance(channels=None), guidance_scale
+        self._begin_call()
         media = []
         for text, source in zip(texts, sources, strict=True):
-            self._begin_call()
+            if self.interrupt:
+                break
+            self._evaluations = Evaluations()
             frames = count_frames(text, voice, speed=speed)
             total = frames + REST
             hints = torch.stack([tell(one, total, spoken=frames) for one in (text, away)])
@@ -181,16 +179,16 @@ class LuminaSpeechPipeline(ImagePipeline):
         self._num_timesteps = len(timesteps)
         nobody = self.transformer.config["num_classes"]
         labels = torch.tensor([VOICES.index(voice), nobody], device=device)
-        is_guided, group = self.do_classifier_free_guidance, self._guidance_group
-        if is_guided and group is not None:
-            half = slice(rank := dist.get_rank(group), rank + 1)
-            hints, labels = hints[half], labels[half]
-        plain = partial(self._velocity, hints.to(device), labels)
-        velocity = guide(plain, self.guidance, group=group) if is_guided else plain
+        hints, group = hints.to(device), self._guidance_group
 
         def at(time: float) -> Velocity:
+            is_guided = self.do_classifier_free_guidance
             self._count(guided=is_guided)
-            return velocity
+            own = slice(2 if is_guided else 1)
+            if is_guided and group is not None:
+                own = slice(rank := dist.get_rank(group), rank + 1)
+            plain = partial(self._velocity, hints[own], labels[own])
+            return guide(plain, self.guidance, group=group) if is_guided else plain
 
         def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:
             if callback is None:
@@ -202,14 +200,13 @@ class LuminaSpeechPipeline(ImagePipeline):
 
     def _velocity(
         self,
-        hints: Float[Tensor, "2 hints frames"],
-        labels: Tensor,
+        hints: Float[Tensor, "rows hints frames"],
+        labels: Int[Tensor, " rows"],
         x: Float[Tensor, "b c frames"],
         t: Float[Tensor, ""],
     ) -> Float[Tensor, "b c frames"]:
         times = t.expand(len(x))
-        seen = MODALITY.enter(x, times, hints[: len(x)]).to(self.transformer.dtype)
-        labels = labels[: len(x)]
+        seen = MODALITY.enter(x, times, hints).to(self.transformer.dtype)
         return self.transformer(seen, times, class_labels=labels, return_dict=False)[0].to(x.dtype)
 
 

@@ -63,6 +63,16 @@ class Condition:
         return self.halves[index]
 
 
+def cache_for(pipeline: "TextPipeline", condition: Condition) -> StepCache | None:
+    """What a network may keep from one step to the next.
+
+    CUDA graphs, which `mode="max-autotune"` makes, write over what earlier calls returned: where
+    there may be such graphs, nothing is kept.
+    """
+    has_graphs = is_compiled_module(pipeline.transformer) and pipeline.device.type == "cuda"
+    return None if has_graphs else condition.cache
+
+
 @dataclass
 class TextVelocity:
     """What a sampler follows: at each time a velocity, guided where that is asked for.
@@ -117,7 +127,7 @@ class TextVelocity:
             cross_attention_kwargs=(
                 {"base_sequence_length": base} if self.sampling.proportional_attn else {}
             ),
-            cache=self._cache(condition),
+            cache=cache_for(self.pipeline, condition),
             return_dict=False,
             rope=rope,
             attend=attend,
@@ -125,12 +135,6 @@ class TextVelocity:
         )[0]
         # Channels past those of the data are a variance that the flow does not use.
         return output[:, : x.shape[1]]
-
-    def _cache(self, condition: Condition) -> StepCache | None:
-        # CUDA graphs, which `mode="max-autotune"` makes, write over what earlier calls returned.
-        pipeline = self.pipeline
-        has_graphs = is_compiled_module(pipeline.transformer) and pipeline.device.type == "cuda"
-        return None if has_graphs else condition.cache
 
     def _attends(self, time: float) -> Attends:
         mode = self.sampling.context_drop

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from diffusers.schedulers import SchedulerMixin
-from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,9 +14,8 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.errors import LuminaError
 from lumina.modalities.video import tell_frames
-from lumina.pipelines.frames import Frames, FramesPipeline
+from lumina.pipelines.frames import Frames, FramesPipeline, hints_of
 from lumina.pipelines.media import MediaOutput, Source
-from lumina.requests import read_axes
 from lumina.types import Velocity
 
 MOST_FRAMES = 128
@@ -116,7 +114,7 @@ class LuminaVideoPipeline(FramesPipeline):
         Raises:
             LuminaError: If a size, the number of frames or what they begin with is out of range.
         """
-        size = self._size(width, height, frames)
+        size = self._size(width, height, frames, called="frames", most=MOST_FRAMES)
         sampling |= {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
@@ -135,28 +133,12 @@ class LuminaVideoPipeline(FramesPipeline):
             channels=self.vae.config["latent_channels"],
             generator=generator,
             latents=latents,
-            hints=_hints(known, (self.vae.config["latent_channels"], *grid)),
+            hints=hints_of(known, grid, tell_frames),
             blend=blend,
         )
         if known is not None:
             x[:, :, : known.shape[1]] = known.to(x)
         return self._hand_out(x, output_type, return_dict=return_dict)
-
-    def _size(
-        self, width: int | None, height: int | None, frames: int | None
-    ) -> tuple[int, int, int]:
-        usual = read_axes(self.config["usual_size"])
-        given = (
-            usual[0] if width is None else width,
-            usual[1] if height is None else height,
-            usual[2] if frames is None else frames,
-        )
-        self._check_sides(*given[:2])
-        if not 1 <= given[2] <= MOST_FRAMES:
-            raise LuminaError(
-                f"frames is {given[2]}, which is out of range", hint=f"allowed: 1 to {MOST_FRAMES}"
-            )
-        return given
 
     @staticmethod
     def _ends(prompts: list[str], to_prompt: str) -> list[str]:
@@ -166,16 +148,6 @@ class LuminaVideoPipeline(FramesPipeline):
                 hint="give one prompt, and one clip of it",
             )
         return [prompts[0], to_prompt]
-
-
-def _hints(
-    known: Float[Tensor, "c known rows cols"] | None, shape: tuple[int, ...]
-) -> Float[Tensor, "1 hints frames rows cols"] | None:
-    if known is None:
-        return None
-    clip = known.new_zeros(shape)
-    clip[:, : known.shape[1]] = known
-    return tell_frames(clip, known.shape[1])[None]
 
 
 def _blend_over(frames: int) -> Any:

@@ -61,9 +61,7 @@ class VocoderObjective:
     def loss(self, batch: Waveforms, step: int) -> tuple[Tensor, dict[str, float]]:
         """Errors of spectra, and what the critic has to say once it is asked."""
         real = batch.samples
-        with torch.autocast(real.device.type, enabled=False):
-            mel = waveform_to_mel(real)
-        made = self.vocoder(mel).float()
+        made = self.vocoder(waveform_to_mel(real)).float()
         with torch.autocast(real.device.type, enabled=False):
             error, figures = spectrum_error(made, real)
         if step < self.recipe.critic_start * self.recipe.steps:

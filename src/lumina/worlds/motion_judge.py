@@ -101,8 +101,8 @@ class ClipVerdict:
 
     @property
     def is_kind_right(self) -> bool:
-        """Whether it moves in the way asked for."""
-        return self.kind == self.clip.kind
+        """Whether something is seen, and moves in the way asked for."""
+        return self.found is not None and self.kind == self.clip.kind
 
     @property
     def is_direction_right(self) -> bool:
@@ -116,8 +116,8 @@ class ClipVerdict:
 
     @property
     def is_smooth(self) -> bool:
-        """Whether no step between frames is far larger than the others."""
-        return self.jump < JUMP
+        """Whether something is seen, and no step of it is far larger than the others."""
+        return self.found is not None and self.jump < JUMP
 
 
 def judge_clip(

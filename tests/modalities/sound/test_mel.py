@@ -44,6 +44,13 @@ def test_silence_is_the_least_value():
     )
 
 
+def test_mixed_precision_does_not_round_it():
+    noise = torch.randn(1, 8 * HOP, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = waveform_to_mel(noise)
+    assert torch.equal(mixed, waveform_to_mel(noise))
+
+
 @pytest.mark.parametrize("samples", [1000, 16_000, 16_001])
 def test_a_frame_is_made_of_each_256_samples(samples):
     mel = waveform_to_mel(torch.zeros(2, samples))

@@ -25,7 +25,7 @@ def test_a_frame_becomes_as_many_samples_as_the_rates_say(tmp_path):
     model = BigVGAN(**SMALL).eval()
     mel = torch.randn(2, 8, 5)
     waveform = model(mel)
-    assert waveform.shape == (2, 5 * model.samples_per_frame) == (2, 40)
+    assert waveform.shape == (2, 5 * 8)
     assert waveform.abs().max() <= 1
     model.save_pretrained(tmp_path)
     assert torch.equal(BigVGAN.from_pretrained(tmp_path)(mel), waveform)

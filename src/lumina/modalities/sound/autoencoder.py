@@ -85,11 +85,6 @@ class MelAutoencoder(ModelMixin, ConfigMixin):
         self.quant_conv = nn.Conv1d(2 * latent_channels, 2 * latent_channels, 1)
         self.post_quant_conv = nn.Conv1d(latent_channels, latent_channels, 1)
 
-    @property
-    def frames_per_latent(self) -> int:
-        """How many frames of the spectrogram each latent stands for."""
-        return 2 ** len(self.config["halved_levels"])
-
     @apply_forward_hook
     def encode(self, mel: Float[Tensor, "b mels frames"]) -> AutoencoderKLOutput:
         """Distribution of the latents, in `latent_dist`, not scaled."""

@@ -45,8 +45,9 @@ def waveform_to_mel(waveform: Float[Tensor, "b samples"]) -> Float[Tensor, "b 80
     """
     samples = waveform.float()
     samples = functional.pad(samples, (0, -samples.shape[-1] % HOP))
-    magnitudes = stft_magnitude(samples, fft=FFT, hop=HOP)
-    bands = mel_filters().to(samples.device) @ magnitudes
+    with torch.autocast(samples.device.type, enabled=False):
+        magnitudes = stft_magnitude(samples, fft=FFT, hop=HOP)
+        bands = mel_filters().to(samples.device) @ magnitudes
     return bands.clamp(min=QUIETEST).log10()
 
 

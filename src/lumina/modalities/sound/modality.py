@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lumina.checkpoints.folder import read_config
 from lumina.errors import LuminaError
-from lumina.modalities import Latents, Scaling
+from lumina.modalities import Latents, Modality, Scaling
 from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.mel import waveform_to_mel
 from lumina.modalities.sound.spectrogram import draw_spectrogram
@@ -54,7 +54,7 @@ class SoundCodec:
         return sounds
 
 
-class SoundModality:
+class SoundModality(Modality):
     """Sounds of any length, whose size is that of their spectrogram, in frames of 16 ms."""
 
     needs_autoencoder = True
@@ -79,18 +79,7 @@ class SoundModality:
 
     def grid(self, autoencoder: Path, size: Sequence[int]) -> tuple[int, ...]:
         """Latents."""
-        return (latents_of(size[0], read_config(autoencoder)),)
-
-    def draw_noise(
-        self, latents: Float[Tensor, "c n"], generator: torch.Generator
-    ) -> Float[Tensor, "c n"]:
-        """Where the way to latents of training begins."""
-        return torch.randn(latents.shape, generator=generator)
-
-    def draw_hints(
-        self, latents: Float[Tensor, "c n"], generator: torch.Generator, caption: str = ""
-    ) -> None:
-        """Nothing is known but the text."""
+        return (size[0] // 2 ** len(read_config(autoencoder)["halved_levels"]),)
 
     def enter(
         self, x: Float[Tensor, "b c n"], times: Float[Tensor, " b"], hints: None = None
@@ -111,5 +100,5 @@ MODALITY = SoundModality()
 
 
 def latents_of(frames: int, config: Any) -> int:
-    """Latents of a spectrogram, by the settings of an autoencoder; the last one is whole."""
+    """Latents that hold at least so many frames, by the settings of an autoencoder."""
     return -(-frames // 2 ** len(config["halved_levels"]))

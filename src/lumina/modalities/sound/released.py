@@ -1,11 +1,10 @@
-"""What the released models of sound and music expect: their path, times and latents."""
+"""What the released models of sound and music expect: their path and their times."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lumina.flow.path import Path
-from lumina.modalities.sound.autoencoder import MelAutoencoder
 
 LEAST_NOISE = 1e-4
 """Share of the noise that is left at the end of a path."""
@@ -28,22 +27,3 @@ TIMES = 1000
 def count_times(times: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
     """Times in [0, 1] as the released models are given them: whole thousandths, rounded down."""
     return (times * TIMES).long()
-
-
-def encode_mel(
-    autoencoder: MelAutoencoder,
-    mel: Float[Tensor, "b mels frames"],
-    *,
-    noise: Float[Tensor, "b c latent_frames"] | None = None,
-) -> Float[Tensor, "b c latent_frames"]:
-    """Scaled latents of spectrograms: their mean, or with noise a sample of them."""
-    found = autoencoder.encode(mel).latent_dist
-    latents = found.mean if noise is None else found.mean + found.std * noise
-    return latents * autoencoder.config["scaling_factor"]
-
-
-def decode_mel(
-    autoencoder: MelAutoencoder, latents: Float[Tensor, "b c latent_frames"]
-) -> Float[Tensor, "b mels frames"]:
-    """Spectrograms of scaled latents."""
-    return autoencoder.decode(latents / autoencoder.config["scaling_factor"]).sample

@@ -52,11 +52,6 @@ class SpectralVocoder(ModelMixin, ConfigMixin):
         self.norm_out = nn.LayerNorm(width)
         self.head = nn.Linear(width, 2 * (fft // 2 + 1))
 
-    @property
-    def samples_per_frame(self) -> int:
-        """How many samples each frame of a spectrogram becomes."""
-        return self.config["hop"]
-
     def forward(self, mel: Float[Tensor, "b mels frames"]) -> Float[Tensor, "b samples"]:
         """Return the waveforms, in [-1, 1] or a little beyond."""
         scaled = (mel - self.config["mel_mean"]) / self.config["mel_spread"]

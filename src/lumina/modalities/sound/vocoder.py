@@ -62,11 +62,6 @@ class BigVGAN(ModelMixin, ConfigMixin):
         self.activation_post = SmoothSnake(channels, log_scale=snake_logscale)
         self.conv_post = _same(channels, 1, 7)
 
-    @property
-    def samples_per_frame(self) -> int:
-        """How many samples each frame of a spectrogram becomes."""
-        return math.prod(self.config["upsample_rates"])
-
     def forward(self, mel: Float[Tensor, "b mels frames"]) -> Float[Tensor, "b samples"]:
         """Return the waveforms, in [-1, 1]."""
         x = self.conv_pre(mel)
