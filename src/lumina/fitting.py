@@ -65,7 +65,11 @@ _MADE = {"image": "pictures"}
 
 def _tell_owners(name: str) -> str:
     """Models of which media have a setting."""
-    owners = [modality for modality, kind in OF_MODALITIES.items() if name in names_of(kind)]
+    owners = [
+        modality
+        for modality, kind in OF_MODALITIES.items()
+        if name in names_of(kind) and (name != "size" or kind.has_size)
+    ]
     return f"; it is for models of {' or '.join(owners)}" if owners else ""
 
 

@@ -228,7 +228,7 @@ class _Desk:
         if checkpoint.classes is None and kind is None:
             return TASKS[self.task].request
         if self.task != "generate":
-            makes = "draws classes" if kind is None else f"is one of {checkpoint.modality}"
+            makes = "draws classes" if kind is None else f"is a model of {checkpoint.modality}"
             raise LuminaError(
                 f"{self.model(given)} {makes}, and `lumina {self.task}` needs a model of pictures"
                 " from prompts",

@@ -90,6 +90,15 @@ class Pictures:
             return picture
         return self._once((path, size), lambda: self._resize(path, picture, size))
 
+    def read_cropped(self, path: str, size: str) -> "Image":
+        """A picture at a size, of which the middle is kept where its aspect ratio is another.
+
+        Raises:
+            LuminaError: If it cannot be read.
+        """
+        picture = self.read(path, None)
+        return self._once((path, size), lambda: self._crop_all(path, [picture], size)[0])
+
     def nearest_size(self, path: str) -> str:
         """The size nearest to that of a picture that models can make."""
         return "{}x{}".format(*nearest_size(*self.read(path, None).size))
@@ -131,7 +140,7 @@ class Pictures:
     def _frames(self, path: str, size: str, most: int) -> "list[Image]":
         """The picture of a file, or the last frames of its clip."""
         if Path(path).suffix.lower() not in CLIPS:
-            return [self.read(path, size)]
+            return [self.read_cropped(path, size)]
         from PIL import Image
 
         from lumina.media import refuse_missing_writer
@@ -139,10 +148,20 @@ class Pictures:
 
         refuse_missing_writer(Path("any.mp4"))
         frames = [Image.fromarray(frame) for frame in read_clip(Path(path), last=most)[0]]
-        if frames[0].size == read_size(size):
-            return frames
-        self._tell(f"{path} is {frames[0].width}x{frames[0].height}, and is resized to {size}")
-        return [frame.resize(read_size(size), _lanczos()) for frame in frames]
+        return self._crop_all(path, frames, size)
+
+    def _crop_all(self, path: str, pictures: "list[Image]", size: str) -> "list[Image]":
+        """Pictures of one size at another, without what has no place at its aspect ratio."""
+        from PIL import ImageOps
+
+        sides = read_size(size)
+        width, height = pictures[0].size
+        if (width, height) == sides:
+            return pictures
+        is_cropped = width * sides[1] != height * sides[0]
+        how = "is cropped and resized" if is_cropped else "is resized"
+        self._tell(f"{path} is {width}x{height} pixels, and {how} to {size}")
+        return [ImageOps.fit(picture, sides, _lanczos()) for picture in pictures]
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._known:

@@ -110,9 +110,26 @@ def test_first_frames_are_read_once_and_told_once(tmp_path):
     brightness = [int(np.asarray(frame)[12, 24].mean()) for frame in frames]
     assert brightness == pytest.approx([120, 150], abs=6)
     assert [text.partition("a.mp4 ")[2] or text for text in told] == [
-        "is 64x32, and is resized to 32x16",
+        "is 64x32 pixels, and is resized to 32x16",
         "the last 2 of the first frames are taken",
     ]
+
+
+def test_a_first_frame_of_another_shape_keeps_its_middle(tmp_path):
+    picture, told = Image.new("RGB", (64, 32), "white"), []
+    picture.paste("red", (24, 8, 40, 24))
+    picture.save(tmp_path / "a.png")
+    path = str(tmp_path / "a.png")
+    (frame,) = Pictures(told.append).read_frames([path], "32x32", 1)
+    expected = picture.crop((16, 0, 48, 32))
+    assert np.array_equal(np.asarray(frame), np.asarray(expected))
+    assert told == [f"{path} is 64x32 pixels, and is cropped and resized to 32x32"]
+
+
+def test_a_film_is_refused(tmp_path):
+    write_gif(tmp_path / "a.gif", make_clip(2), {}, frame_rate=1 / 350)
+    with pytest.raises(LuminaError, match="700 seconds long, and 600 are read at most"):
+        read_clip(tmp_path / "a.gif", last=1)
 
 
 def test_a_clip_that_is_not_too_long_is_taken_whole(tmp_path):

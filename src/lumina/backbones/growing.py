@@ -50,7 +50,8 @@ def grow(network: FlowTransformer, settings: Mapping[str, Any]) -> FlowTransform
     if device.type == "meta":
         return grown.to("meta")
     grown.load_state_dict(weights)
-    return grown.to(device, next(network.parameters()).dtype)
+    # Diffusers' own `to` warns of a dtype whenever one is given.
+    return torch.nn.Module.to(grown, device, next(network.parameters()).dtype)
 
 
 def _with_zeros(weight: Float[Tensor, "d values"], *, columns: int) -> Float[Tensor, "d columns"]:

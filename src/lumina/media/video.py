@@ -21,6 +21,9 @@ Clip = UInt8[np.ndarray, "frames height width 3"]
 MOST_PIXELS = 1 << 29
 """Pixels of all frames of a clip that is read, at most."""
 
+MOST_SECONDS = 600
+"""Of a clip that is read, since all of it is decoded on the way to its last frames."""
+
 _COMMENT = "comment"
 _FROM_LUMINA = "give a clip that `lumina generate` wrote"
 _ANY_VIDEO = "give a video, such as an MP4 file"
@@ -111,13 +114,20 @@ def read_clip(path: Path, *, last: int | None = None) -> tuple[Clip, float]:
         Upright frames, and their rate.
 
     Raises:
-        LuminaError: If it cannot be read, or what is kept has more than 537 million pixels.
+        LuminaError: If it cannot be read, is longer than ten minutes, or what is kept has more than
+            537 million pixels.
     """
     frames: deque[UInt8[np.ndarray, "height width 3"]] = deque(maxlen=last)
     with _opened(path, hint=_ANY_VIDEO) as container:
         if not container.streams.video:
             raise LuminaError(f"{path} has no pictures", hint=_ANY_VIDEO)
         rate = container.streams.video[0].average_rate or 1
+        seconds = (container.duration or 0) / 1e6
+        if seconds > MOST_SECONDS:
+            raise LuminaError(
+                f"{path} is {seconds:.0f} seconds long, and {MOST_SECONDS} are read at most",
+                hint="cut it",
+            )
         for frame in container.decode(video=0):
             quarters = round(frame.rotation / 90)  # counterclockwise
             frames.append(np.rot90(frame.to_ndarray(format="rgb24"), quarters))

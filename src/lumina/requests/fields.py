@@ -15,7 +15,7 @@ STRENGTH = 0.6
 def check_prompt(text: str) -> None:
     """Refuse a prompt that says nothing."""
     if not text.strip():
-        raise LuminaError("the prompt is empty", hint='say what to draw: "a red apple"')
+        raise LuminaError("the prompt is empty", hint='say what to make: "a red apple"')
 
 
 def check_prompt_of(flag: str) -> Callable[[str], None]:

@@ -120,7 +120,8 @@ class TextToVideo(MediaRequest):
     )
     first: tuple[str, ...] = setting(
         (),
-        "a picture that a clip begins with; given again, the next one; a clip is gone on with",
+        "a picture that a clip begins with; given again, the next one; of a clip the last"
+        " frames, up to half of those asked for",
         metavar="FILE",
         separator="|",
         check=_check_files,
@@ -201,7 +202,7 @@ class TextToSound(_Heard, MediaRequest):
     parts = (*OF_TEXT, "vocoder")
 
     seconds: float | None = setting(
-        None, "length of a sound (default: what suits the model)", above=0, le=60
+        None, "length of a sound (default: what suits the model)", ge=0.1, le=60
     )
 
     @staticmethod
@@ -289,7 +290,7 @@ class TextToMultiView(MediaRequest):
         chosen: dict[str, Any] = {"width": width, "height": height, "views": self.views}
         if self.image is None:
             return chosen
-        return chosen | {"image": pictures.read(self.image, str(self.size))}
+        return chosen | {"image": pictures.read_cropped(self.image, str(self.size))}
 
     def beside(self, path: Path) -> list[Path]:
         """A file of each view, if they are wanted."""

@@ -55,11 +55,15 @@ def _levels(waveform: Float[np.ndarray, " samples"], height: int) -> Float[np.nd
 
 
 def _label(canvas: Image.Image, seconds: float, width: int, height: int) -> None:
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=_LABEL)
     bottom = _TOP + height
+    lowest = bottom + _LABEL
     for hertz in FREQUENCIES:
         y = bottom - round(mel_of(hertz) / mel_of(SAMPLE_RATE / 2) * height)
         draw.line((_LEFT - 4, y, _LEFT - 1, y), fill="black")
+        if lowest - y < _LABEL:
+            continue
+        lowest = y
         draw.text((_LEFT - 6, y), str(hertz), fill="black", font=font, anchor="rm")
     draw.text((4, 2), "Hz", fill="black", font=font)
     step = next(step for step in _STEPS if seconds / step <= _MOST_LABELS)
@@ -71,6 +75,7 @@ def _label(canvas: Image.Image, seconds: float, width: int, height: int) -> None
 
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 20, 16, 22
+_LABEL = 11  # pixels of height
 _STEPS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
 _MOST_LABELS = 10
 
