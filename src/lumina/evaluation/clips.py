@@ -12,6 +12,8 @@ that of the place, size and clearness of the thing (less than `JUMP` times, as f
 and the root mean square change of pixels (less than `CUT` times). The mean and not the median,
 since half of the steps of a true clip may be none at all: what has faded in stays.
 
+Other sizes: a model is asked for clips of other widths, heights and aspect ratios than usual.
+
 First frame: a true first frame is given, and comes back whatever a model does. So it is left out of
 what is judged, but that by the rules above there is no jump where it ends.
 """
@@ -29,7 +31,7 @@ from lumina.errors import LuminaError
 from lumina.evaluation.exams import Outcome, Wish, by_language
 from lumina.evaluation.lines import Line, share
 from lumina.pipelines.video import MOST_FRAMES
-from lumina.requests import read_size
+from lumina.requests.sizes import SIZE_MULTIPLE, read_size
 from lumina.worlds.judge import Lineup
 from lumina.worlds.motion import DIRECTIONS, Clip
 from lumina.worlds.motion_captions import write_clip
@@ -45,14 +47,17 @@ from lumina.worlds.motion_world import MotionWorld, usual_references
 from lumina.worlds.vocabulary import LANGUAGES
 
 ENGLISH, HELD_OUT, LONGER, FIRST = "English", "held out", "twice as long", "first frame"
-SPOKEN = "languages"
+SIZES, SPOKEN = "other sizes", "languages"
 
-QUICK = {ENGLISH: 60, HELD_OUT: 60, LONGER: 24, FIRST: 24}
-FULL = {ENGLISH: 300, HELD_OUT: 300, LONGER: 120, FIRST: 120}
+QUICK = {ENGLISH: 60, HELD_OUT: 60, LONGER: 24, FIRST: 24, SIZES: 24}
+FULL = {ENGLISH: 300, HELD_OUT: 300, LONGER: 120, FIRST: 120, SIZES: 120}
 """Clips of each section."""
 
 EACH_LANGUAGE = {False: 6, True: 24}
 """Clips in each language, quick and full."""
+
+OTHER_SIZES = ((1.0, 1.5), (1.5, 1.0), (1.25, 0.75), (1.5, 1.5))
+"""Widths and heights that are asked for in turn, in those of the usual size."""
 
 CUT, STILL = 2.0, 0.02  # STILL is added to changes of pixels, which are noise below it
 
@@ -116,8 +121,8 @@ class ClipExam:
 
     def example(self, wish: Wish) -> UInt8[np.ndarray, "frames rows cols 3"]:
         """The clip that was asked for."""
-        frames = wish.arguments.get("frames", self.frames)
-        return self.world.make(wish.brief, (self.width, self.height, frames))
+        size = tuple(wish.arguments[name] for name in ("width", "height", "frames"))
+        return self.world.make(wish.brief, size)
 
     def judge(self, wish: Wish, medium: UInt8[np.ndarray, "frames rows cols 3"]) -> Seen:
         """The thing and its motion in frames that were made, and the step where two parts meet."""
@@ -152,8 +157,12 @@ class ClipExam:
         }
 
     def _wish(self, section: str, clip: Clip, number: int, language: str = "en") -> Wish:
-        arguments: dict[str, Any] = {"width": self.width, "height": self.height}
-        arguments["frames"] = self.frames * (2 if section == LONGER else 1)
+        across, down = (1, 1) if section != SIZES else OTHER_SIZES[number % len(OTHER_SIZES)]
+        arguments: dict[str, Any] = {
+            "width": round(across * self.width / SIZE_MULTIPLE) * SIZE_MULTIPLE,
+            "height": round(down * self.height / SIZE_MULTIPLE) * SIZE_MULTIPLE,
+            "frames": self.frames * (2 if section == LONGER else 1),
+        }
         if section == FIRST:
             first = self.world.make(clip, (self.width, self.height, 1))[0]
             arguments["first_frames"] = (Image.fromarray(first),)
