@@ -140,7 +140,11 @@ class Pictures:
     def _frames(self, path: str, size: str, most: int) -> "list[Image]":
         """The picture of a file, or the last frames of its clip."""
         if Path(path).suffix.lower() not in CLIPS:
-            return [self.read_cropped(path, size)]
+            try:
+                return [self.read_cropped(path, size)]
+            except LuminaError as error:
+                hint = f"{error.hint}; or a clip, which ends in {', '.join(CLIPS)}"
+                raise LuminaError(error.args[0], hint=hint) from error
         from PIL import Image
 
         from lumina.media import refuse_missing_writer
