@@ -87,6 +87,20 @@ def test_rotary_positions_see_distances_alone():
     torch.testing.assert_close(steps, steps[:1, :1].expand_as(steps), atol=1e-5, rtol=0)
 
 
+def test_positions_of_larger_pictures_reach_no_further():
+    network = make()  # of 4 patches a side
+    usual, wide, large = (
+        network._rope(*grid, torch.device("cpu")) for grid in ((4, 4), (5, 6), (11, 11))
+    )
+    whole = NextDiTClassifier(**network.config | {"rope_reach": 100.0})
+    assert torch.equal(whole._rope(5, 6, torch.device("cpu")), wide)
+    assert not torch.allclose(whole._rope(11, 11, torch.device("cpu")), large)
+    # Every second patch is where all are in a picture of half the size.
+    torch.testing.assert_close(
+        large.view(11, 11, -1, 2)[::2, ::2][:4, :4].reshape(usual.shape), usual
+    )
+
+
 def test_a_learned_table_is_itself_at_its_size_and_smooth_at_others():
     network = make("learned")
     table = network.position_embed

@@ -54,13 +54,15 @@ class NextDiTClassifier(FlowTransformer):
         positions: "rotary", or "learned": a table that is added to the tokens, and interpolated
             bicubically for other grids than its own, as vision transformers have it.
         rope_theta: How much slower the last frequency of an axis turns than the first.
+        rope_reach: Side, in those of the usual size, up to which rotary positions are what they
+            are. Larger pictures (by the mean of their sides) have theirs pressed together into it.
 
     Raises:
         ValueError: If heads or channels cannot be divided as asked, or positions are unknown.
 
     Source:
-        Lumina-Next, arXiv:2406.18583, section 4. What is pooled is in no source: here the mean
-        of the tokens that are no padding.
+        Lumina-Next, arXiv:2406.18583, section 4; pressing positions together, arXiv:2306.15595.
+        What is pooled is in no source: here the mean of the tokens that are no padding.
     """
 
     _no_split_modules = ["NextDiTBlock"]
@@ -83,6 +85,7 @@ class NextDiTClassifier(FlowTransformer):
         condition_width: int = 8,
         positions: str = "rotary",
         rope_theta: float = 10000.0,
+        rope_reach: float = 1.375,
     ):
         super().__init__()
         kv_heads = num_kv_heads or num_attention_heads
@@ -94,6 +97,7 @@ class NextDiTClassifier(FlowTransformer):
         self.head_dim = hidden_size // num_attention_heads
         self.rope_axes = channels_of_axes(None, head_width=self.head_dim)
         self.rope_theta = rope_theta
+        self.rope_reach = rope_reach * sample_size / patch_size  # in patches
         self.gradient_checkpointing = False
 
         self.patch_embedder = PatchEmbed(
@@ -196,6 +200,7 @@ class NextDiTClassifier(FlowTransformer):
         positions = grid_positions(rows=rows, cols=cols, device=device)
         if self.position_embed is not None:
             positions = torch.zeros_like(positions)
+        positions = positions * min(1.0, self.rope_reach / (rows * cols) ** 0.5)
         return rope_table(positions, channels=self.rope_axes, theta=self.rope_theta)
 
     def _table(self, rows: int, cols: int) -> Float[Tensor, "n d"]:
