@@ -51,7 +51,8 @@ def grow(network: FlowTransformer, settings: Mapping[str, Any]) -> FlowTransform
         return grown.to("meta")
     grown.load_state_dict(weights)
     # Diffusers' own `to` warns of a dtype whenever one is given.
-    return torch.nn.Module.to(grown, device, next(network.parameters()).dtype)
+    torch.nn.Module.to(grown, device, next(network.parameters()).dtype)
+    return grown
 
 
 def _with_zeros(weight: Float[Tensor, "d values"], *, columns: int) -> Float[Tensor, "d columns"]:

@@ -105,4 +105,5 @@ def load_difference(folder: Path, *, dtype: torch.dtype) -> NextDiT:
             elif not name.endswith(DOWN):
                 own.copy_(change)
     network.share_queries()
-    return torch.nn.Module.to(network, dtype)  # diffusers' own warns of any dtype
+    torch.nn.Module.to(network, dtype)  # diffusers' own warns of any dtype
+    return network
