@@ -107,7 +107,7 @@ _SHARES = {
     "y": 1.05,
     "z": 0.94,
 }
-"""Of each letter, as `benchmarks/letter_lengths.py` finds them in 300 sentences."""
+"""Of each letter, about as `benchmarks/letter_lengths.py` finds them in other sentences."""
 
 _TEMPOS = {
     "woman": (18.6, 4.18),
