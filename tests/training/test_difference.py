@@ -130,6 +130,56 @@ def points(base, tmp_path):
     return tmp_path / "points"
 
 
+@pytest.fixture
+def further(recipe, folder):
+    """A recipe that goes on from what was written, with adapters of a higher rank."""
+    made = dataclasses.replace(recipe, start_from=str(folder), lora_rank=3, lora_scale=0.5)
+    made.check()
+    return made
+
+
+def test_a_run_goes_on_from_a_difference(trained, further):
+    went_on, before = FlowObjective(further), trained.module.eval()
+    batch = trained.batch(0)
+    read = trained.modality.enter(batch.data, batch.times, batch.hints)
+    arguments = trained.conditions.arguments(batch.condition)
+    with torch.no_grad():
+        expected = before(read, batch.times, return_dict=False, **arguments)[0]
+        found = went_on.module.eval()(read, batch.times, return_dict=False, **arguments)[0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_what_went_on_is_written_with_what_it_went_on_from(further, folder, trained):
+    FlowObjective(further).export(folder.parent / "further")
+    ours, theirs = (
+        lumina.load(folder.parent / name, dtype="float32") for name in ("further", "clips")
+    )
+    for weight, same in zip(
+        ours.transformer.parameters(), theirs.transformer.parameters(), strict=True
+    ):
+        torch.testing.assert_close(weight, same, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"lora_rank": 1}, "products of rank 2, and the adapters here have 1"),
+        ({"lora_whole": ()}, "changes patch_embedder.proj.*, which is not trained here"),
+        ({"lora_layers": ("to_q",)}, "which is not trained here"),
+    ],
+)
+def test_a_difference_that_would_be_lost_is_refused(further, changes, reason):
+    with pytest.raises(LuminaError, match=reason):
+        make_network(dataclasses.replace(further, **changes))
+
+
+def test_the_network_of_a_difference_is_loaded_alone_and_trained_whole(further, folder, base):
+    network = lumina.load_backbone(folder)
+    whole = dataclasses.replace(further, lora_rank=0, lora_whole=(), parts_of="")
+    for weight, same in zip(make_network(whole).parameters(), network.parameters(), strict=True):
+        assert torch.equal(weight, same)
+
+
 def test_a_network_of_its_own_shares_the_parts_that_it_was_trained_with(points):
     assert {path.name for path in points.iterdir()} == {
         "model_index.json",
@@ -155,7 +205,7 @@ def test_shared_parts_may_be_shared_in_turn(points):
     ("changes", "reason"),
     [
         ({"text_encoder": "lumina-mini"}, "text_encoder is 'lumina-mini', and adapters"),
-        ({"start_from": "other"}, "start_from is 'other'"),
+        ({"start_from": "lumina-mini"}, "start_from is 'lumina-mini'"),
         ({"lora_rank": 0, "lora_whole": (), "parts_of": "other"}, "no part is one of other"),
     ],
 )

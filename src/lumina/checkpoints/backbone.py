@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lumina.backbones.sharing import are_equal
 from lumina.backbones.transformer import FlowTransformer
-from lumina.checkpoints.folder import read_config
+from lumina.checkpoints.difference import load_difference
+from lumina.checkpoints.folder import DIFFERENCE, read_config
 from lumina.checkpoints.headers import AGAIN
 from lumina.checkpoints.keys import is_copy
 from lumina.checkpoints.kinds import KINDS
@@ -33,7 +34,7 @@ def load_backbone(
         config: Arguments of the network that its weights do not tell, such as
             `num_attention_heads` of a model of classes. What is given here is used.
         dtype: Of the weights, and of what quantized ones are computed with. None keeps that of the
-            file.
+            file, and is float32 for one that is told by a difference.
 
     Returns:
         A `FlagDiT` or `NextDiT`, in evaluation mode.
@@ -44,6 +45,8 @@ def load_backbone(
     """
     if not isinstance(source, Mapping):
         folder = network_folder(Path(source))
+        if folder is not None and (folder / DIFFERENCE).is_file():
+            return load_difference(folder, dtype=dtype or torch.float32).eval()
         if folder is not None and "quantization_config" in read_config(folder):
             return KINDS[class_of(folder)].from_pretrained(folder, torch_dtype=dtype)
     network = find_network(source, config or {})

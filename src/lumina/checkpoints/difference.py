@@ -29,17 +29,57 @@ def difference_of(network: Any, *, scale: float) -> dict[str, Float[Tensor, "*sh
         network: Of diffusers, with one adapter of peft.
         scale: Factor on the product of the adapter's matrices.
     """
+    return {
+        name: weight.detach() * scale if name.endswith(UP) else weight.detach()
+        for name, weight in _trained(network).items()
+    }
+
+
+def take_up(network: Any, folder: Path, *, scale: float) -> None:
+    """Put what `save_difference` wrote into a network with new adapters, which go on from it.
+
+    Args:
+        network: As in `difference_of`; of the base, with what else is trained whole.
+        folder: The part "transformer" of the pipeline that was written.
+        scale: Factor on the product of the adapter's matrices.
+
+    Raises:
+        LuminaError: If something differs there that is not trained here, or at a higher rank.
+    """
+    trained = _trained(network)
+    with torch.no_grad():
+        for name, value in load_file(folder / DIFFERENCE).items():
+            if name not in trained:
+                raise LuminaError(
+                    f"{folder / DIFFERENCE} changes {name}, which is not trained here",
+                    hint="set lora_layers and lora_whole as in the recipe that wrote it",
+                )
+            weight, rank = trained[name], min(value.shape)
+            if name.endswith(UP):
+                value, weight = value / scale, weight[:, :rank]
+            elif name.endswith(DOWN):
+                weight = weight[:rank]
+            if weight.shape != value.shape:
+                raise LuminaError(
+                    f"{folder / DIFFERENCE} has products of rank {rank}, and the adapters here"
+                    f" have {trained[name].shape[name.endswith(UP)]}",
+                    hint=f"set lora_rank = {rank} or more",
+                )
+            weight.copy_(value)
+
+
+def _trained(network: Any) -> dict[str, Float[Tensor, "*shape"]]:
+    """Weights that are trained, by the names that a difference has for them."""
     found = {}
     for name, weight in network.named_parameters():
         if not weight.requires_grad:
             continue
         if ".lora_A." in name:
-            found[name.split(".lora_A.")[0] + f".weight{DOWN}"] = weight
+            name = name.split(".lora_A.")[0] + f".weight{DOWN}"
         elif ".lora_B." in name:
-            found[name.split(".lora_B.")[0] + f".weight{UP}"] = weight * scale
-        else:
-            found[name.replace(".base_layer", "")] = weight
-    return {name: weight.detach() for name, weight in found.items()}
+            name = name.split(".lora_B.")[0] + f".weight{UP}"
+        found[name.replace(".base_layer", "")] = weight
+    return found
 
 
 def cut_rank(difference: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:

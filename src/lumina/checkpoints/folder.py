@@ -93,6 +93,11 @@ def part_folder(folder: Path, part: str) -> Path:
     return own if own.is_dir() or not _names_base(folder) else part_folder(base_of(folder), part)
 
 
+def differs_from(folder: Path, base: str) -> bool:
+    """Whether the network of a checkpoint is stored as what makes it differ from that of a base."""
+    return (folder / "transformer" / DIFFERENCE).is_file() and _names_base(folder) == base
+
+
 def base_of(folder: Path) -> Path:
     """The model whose parts a checkpoint has: beside it, or of those that ship.
 

@@ -15,6 +15,8 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
 from lumina.catalog import find
 from lumina.checkpoints.backbone import load_backbone
+from lumina.checkpoints.difference import take_up
+from lumina.checkpoints.folder import base_of
 from lumina.checkpoints.network import find_network
 from lumina.errors import LuminaError
 from lumina.modalities import find_modality
@@ -41,7 +43,7 @@ def make_network(
     if not recipe.start_from:
         network = _build(recipe)
     elif is_empty:
-        outline = find_network(find(recipe.start_from).folder, {}).build()
+        outline = find_network(_origin(recipe), {}).build()
         network = cast(FlowTransformer, type(outline).from_config(outline.config))
     else:
         network = _start(recipe)
@@ -59,6 +61,9 @@ def make_network(
     _check_fit(network, recipe)
     if recipe.lora_rank:
         _adapt(network, recipe, is_shared=is_shared)
+        if recipe.goes_on and not is_empty:
+            part = find(recipe.start_from).folder / "transformer"
+            take_up(network, part, scale=recipe.lora_scale)
     return network.train()
 
 
@@ -116,8 +121,14 @@ def _text_width(text_encoder: str) -> int:
     return config.hidden_size
 
 
-def _start(recipe: FlowRecipe) -> FlowTransformer:
+def _origin(recipe: FlowRecipe) -> Path:
+    """The checkpoint whose weights are adapted, or trained."""
     folder = find(recipe.start_from).folder
+    return base_of(folder) if recipe.goes_on else folder
+
+
+def _start(recipe: FlowRecipe) -> FlowTransformer:
+    folder = _origin(recipe)
     if not recipe.quantize:
         return load_backbone(folder, dtype=torch.float32)
     inner = folder / "transformer" if (folder / "transformer").is_dir() else folder

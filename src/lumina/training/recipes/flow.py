@@ -159,10 +159,22 @@ class FlowRecipe(Recipe):
         if not self.start_from and not self.network:
             self._check_heads()
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether adapters go on from those that an earlier run wrote with `parts_of`."""
+        if not (self.start_from and self.parts_of and self.lora_rank) or self.lora_merge:
+            return False
+        from lumina.catalog import find
+        from lumina.checkpoints.folder import differs_from
+
+        return differs_from(find(self.start_from).folder, self.parts_of)
+
     def _check_sharing(self) -> None:
         sources = {"text_encoder": self.text_encoder, "autoencoder": self.autoencoder}
         if self.lora_rank and not self.lora_merge:
-            sources = {"start_from": self.start_from} | {k: v for k, v in sources.items() if v}
+            sources = {k: v for k, v in sources.items() if v}
+            if not self.goes_on:
+                sources = {"start_from": self.start_from} | sources
             others = [name for name, of in sources.items() if Path(of).name != self.parts_of]
             if others:
                 raise LuminaError(
