@@ -168,7 +168,8 @@ def add_evaluate_flags(command: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="for some results and all numbers (default: a new one here)",
+        help="for some results and all numbers; an evaluation that was stopped goes on there"
+        " (default: a new one here)",
     )
     chosen = command.add_argument_group("how to draw")
     add_flags(chosen, TextToImage, MEASURED, set_by_model={"steps"})

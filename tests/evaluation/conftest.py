@@ -11,6 +11,7 @@ from torch import nn
 import lumina
 from lumina import FlagDiT, NextDiT
 from lumina.checkpoints.folder import MADE_BY
+from lumina.evaluation import clouds
 from lumina.modalities import find_modality
 from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.spectral import SpectralVocoder
@@ -136,3 +137,14 @@ def _save(pipeline, tmp_path_factory, world):
     data = [{"kind": "world", "world": world, "settings": {}}]
     (folder / MADE_BY).write_text(json.dumps({"recipe": {"data": data}}))
     return folder
+
+
+@pytest.fixture
+def few_clouds(monkeypatch):
+    """Two clouds a side, of 256 points."""
+    pytest.importorskip("trimesh")
+    monkeypatch.setattr(clouds, "SIDE", 2)
+    monkeypatch.setattr(clouds, "QUICK", {256: 2})
+    clouds._true_clouds.cache_clear()
+    yield
+    clouds._true_clouds.cache_clear()

@@ -222,12 +222,13 @@ def test_without_the_font_what_is_not_measured_is_told(painter, folder):
 
 
 @pytest.mark.usefixtures("_no_font")
-def test_progress_ends_with_the_last_picture(painter, folder):
+def test_progress_ends_with_the_last_picture_and_the_cost(painter, folder):
     told = []
     result = evaluate(painter, folder, names=3, languages=["es"], progress=told.append)
     count = len(result["samples"])
-    assert told[-1] == f"{count} of {count} pictures (sizes), 0 s left"
-    done = [int(text.split()[0]) for text in told]
+    assert told[-2] == f"{count} of {count} pictures (sizes), 0 s left"
+    assert told[-1].startswith("evaluations: ")
+    done = [int(text.split()[0]) for text in told[:-1]]
     assert done == sorted(set(done))
 
 

@@ -8,23 +8,13 @@ from PIL import Image
 from lumina.catalog import Checkpoint, find
 from lumina.cli import main
 from lumina.errors import LuminaError
-from lumina.evaluation import clouds, spoken, views
+from lumina.evaluation import spoken, views
 from lumina.evaluation.exams import Outcome, Wish, open_exam
 from lumina.evaluation.results import GRID, RESULT
 from lumina.media import read_record
 from lumina.spelling import VOICES
 from lumina.worlds import item_judge
 from lumina.worlds.speaking import SPEAKERS
-
-
-@pytest.fixture
-def _few_clouds(monkeypatch):
-    pytest.importorskip("trimesh")
-    monkeypatch.setattr(clouds, "SIDE", 2)
-    monkeypatch.setattr(clouds, "QUICK", {256: 2})
-    clouds._true_clouds.cache_clear()
-    yield
-    clouds._true_clouds.cache_clear()
 
 
 @pytest.fixture
@@ -48,7 +38,7 @@ def parts_of(lines):
     return {(line["section"], line["what"]) for line in lines}
 
 
-@pytest.mark.usefixtures("_few_clouds")
+@pytest.mark.usefixtures("few_clouds")
 def test_a_model_of_points_is_measured(measured, points_folder):
     result, output = measured(points_folder, "--languages", "fr")
     parts = parts_of(result["lines"])
@@ -150,7 +140,7 @@ def test_the_error_rate_of_words_is_that_of_all_sentences_together():
     assert lines["whole sentence"].value == pytest.approx(1 / 3)
 
 
-@pytest.mark.usefixtures("_few_clouds")
+@pytest.mark.usefixtures("few_clouds")
 def test_leftovers_of_a_run_that_was_stopped_lose_no_result(tmp_path, points_folder):
     output = tmp_path / "out"
     output.mkdir()

@@ -14,9 +14,11 @@ from PIL import Image
 
 from lumina.errors import LuminaError
 from lumina.evaluation.autoencoder import psnr_of_unseen, round_trip
+from lumina.evaluation.keeping import Keeper
 from lumina.evaluation.lines import Line, mean, rows_of, share
 from lumina.evaluation.results import (
     check_counts,
+    identity,
     last_row,
     make_all,
     other_languages,
@@ -68,6 +70,7 @@ def evaluate(
     steps: int | None = None,
     guidance: float | None = None,
     batch_size: int = 8,
+    model: str = "",
 ) -> dict[str, Any]:
     """Measure a model by fixed rules on fixed prompts and seeds.
 
@@ -78,10 +81,12 @@ def evaluate(
         languages: Which languages to name things in besides English. None is all.
         full: Measure about ten times as much, every English name included.
         progress: What is told how far it is, as text.
-        output: Folder for a picture grid and the result. None writes nothing.
+        output: Folder for a picture grid and the result. An evaluation that was stopped goes on
+            there. None writes nothing.
         steps: Steps from noise to picture.
         guidance: How closely to follow the prompt.
         batch_size: Pictures that are made at once. Changes no picture.
+        model: As in `lumina.evaluation.media.evaluate`.
 
     Returns:
         What JSON can hold: `lines` (the measured numbers), `skipped` (what was not measured, and
@@ -89,7 +94,8 @@ def evaluate(
 
     Raises:
         LuminaError: If the folder holds no reference drawings, a language is unknown, the package
-            `emoji` is missing, or the output exists or cannot be written.
+            `emoji` is missing, or the output exists, cannot be written or was begun for something
+            else.
     """
     began = time.monotonic()
     check(folder, names=names, languages=languages)
@@ -110,6 +116,7 @@ def evaluate(
 
     lineup = Lineup(things, drawings)
     trials = plan(things, counts, languages=others)
+    keeper = Keeper(output, identity(settings, trials, model), lambda: pipeline.evaluations)
     artist = _Artist(pipeline, settings["steps"], settings["guidance"])
     shown = set(some_of_each([trial for trial in trials if trial.size == BASE], IN_GRID))
     outcomes, cells = [], []
@@ -120,13 +127,16 @@ def evaluate(
         at_once=batch_size,
         called=CALLED,
         tell=progress,
+        keeper=keeper,
     )
     for trial, pixels in drawn:
         outcome = Outcome(trial, lineup.judge(trial.brief, pixels))
         outcomes.append(outcome)
         if trial in shown:
             cells.append((outcome, pixels))
+    began -= keeper.seconds
     made = time.monotonic()
+    progress(f"evaluations: {keeper.evaluations}")
     lines = measure(outcomes)
     more, skipped = _measure_autoencoder(pipeline.vae, lineup, counts)
 
@@ -138,12 +148,13 @@ def evaluate(
             CALLED: round(made - began, 1),
             "total": round(time.monotonic() - began, 1),
         },
-        "evaluations": pipeline.evaluations._asdict(),
+        "evaluations": keeper.evaluations and keeper.evaluations._asdict(),
         "versions": versions(),
         "samples": [_describe(outcome) for outcome in outcomes],
     }
     if output is not None:
         _write(output, result, cells)
+    keeper.forget()
     return result
 
 

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from lumina.evaluation.exams import Exam, Outcome, Wish
+from lumina.evaluation.keeping import Keeper
 from lumina.evaluation.lines import Line, rows_of
 from lumina.evaluation.results import (
     check_counts,
+    identity,
     last_row,
     make_all,
     other_languages,
@@ -55,6 +57,7 @@ def evaluate(
     steps: int | None = None,
     guidance: float | None = None,
     batch_size: int = 8,
+    model: str = "",
 ) -> dict[str, Any]:
     """Measure a model by fixed rules on fixed prompts and seeds.
 
@@ -65,11 +68,13 @@ def evaluate(
         languages: Which languages to ask in besides English. None is all that have captions.
         full: Measure far more.
         progress: What is told how far it is, as text.
-        output: Folder for some of the media, a grid of pictures of them, and the result. None
-            writes nothing.
+        output: Folder for some of the media, a grid of pictures of them, and the result. An
+            evaluation that was stopped goes on there. None writes nothing.
         steps: Steps from noise to medium.
         guidance: How closely to follow the prompt.
         batch_size: Media that are made at once.
+        model: Fingerprint of its weights, without which none is told from another by what was
+            kept of it.
 
     Returns:
         What JSON can hold: `lines` (the measured numbers), `beside` (the same of true examples,
@@ -77,7 +82,8 @@ def evaluate(
         found), and how it all was made.
 
     Raises:
-        LuminaError: If a language is unknown, or the output exists or cannot be written.
+        LuminaError: If a language is unknown, or the output exists, cannot be written or was
+            begun for something else.
     """
     began = time.monotonic()
     check(exam, names=names, languages=languages)
@@ -87,8 +93,10 @@ def evaluate(
         refuse_missing_writer(Path(f"medium{_ending(exam)}"))
     settings = settings_of(pipeline, steps=steps, guidance=guidance)
     wishes = exam.plan(full=full, names=names, languages=others)
+    settings |= {"batch_size": batch_size, "languages": ["en", *others]}
+    keeper = Keeper(output, identity(settings, wishes, model), lambda: pipeline.evaluations)
     shown = {id(wish) for wish in some_of_each(wishes, IN_GRID)}
-    outcomes, kept, evaluations = [], [], None
+    outcomes, kept = [], []
     made = make_all(
         wishes,
         lambda batch: _make(pipeline, settings, batch),
@@ -96,29 +104,31 @@ def evaluate(
         at_once=batch_size,
         called=exam.called,
         tell=progress,
+        keeper=keeper,
     )
     for wish, medium in made:
-        evaluations = evaluations or pipeline.evaluations  # other sections have other guidance
         outcomes.append(Outcome(wish, exam.judge(wish, medium)))
         if output is not None and id(wish) in shown:
             kept.append((outcomes[-1], medium))
+    began -= keeper.seconds
     finished = time.monotonic()
-    progress(f"evaluations: {evaluations}")
+    progress(f"evaluations: {keeper.evaluations}")
     progress(f"judging true {exam.called}")
     result = {
         "lines": [asdict(line) for line in exam.measure(outcomes)],
         "beside": _measure_examples(pipeline, exam, wishes),
-        "settings": settings | {"batch_size": batch_size, "languages": ["en", *others]},
+        "settings": settings,
         "seconds": {
             exam.called: round(finished - began, 1),
             "total": round(time.monotonic() - began, 1),
         },
-        "evaluations": evaluations and evaluations._asdict(),
+        "evaluations": keeper.evaluations and keeper.evaluations._asdict(),
         "versions": versions(),
         "samples": [_describe(exam, outcome) for outcome in outcomes],
     }
     if output is not None:
         _write(output, pipeline, exam, result, kept)
+    keeper.forget()
     return result
 
 

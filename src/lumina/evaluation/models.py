@@ -76,7 +76,6 @@ def _evaluate_drawings(
     pipeline = _load(wanted)
     how = _how(wanted, checkpoint, folder, tell)
     result = drawings.evaluate(pipeline, checkpoint.folder, **how)
-    tell(f"evaluations: {pipeline.evaluations}")
     return Evaluated(result, drawings.table(result), folder)
 
 
@@ -119,4 +118,5 @@ def _how(
         "output": folder,
         "steps": settings.get("steps"),
         "guidance": settings.get("guidance"),
+        "model": checkpoint.fingerprint(),
     }

@@ -1,17 +1,21 @@
 """Making what an evaluation asks for, and the folder that its result is written to."""
 
+import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
 import lumina
 from lumina.devices import report
 from lumina.errors import LuminaError, UnknownNameError
+from lumina.evaluation.keeping import Keeper
 from lumina.media import make_folder, make_grid, refuse_existing, write_png, write_whole
 from lumina.worlds.vocabulary import LANGUAGES
 
@@ -32,7 +36,6 @@ class InSection(Protocol):
 
 
 W = TypeVar("W", bound=InSection)
-M = TypeVar("M")
 
 
 def say_nothing(line: str) -> None:
@@ -41,13 +44,14 @@ def say_nothing(line: str) -> None:
 
 def make_all(
     wishes: Sequence[W],
-    make: Callable[[list[W]], Sequence[M]],
+    make: Callable[[list[W]], Sequence[np.ndarray]],
     *,
     alike: Callable[[W], Any],
     at_once: int,
     called: str,
     tell: Callable[[str], None],
-) -> Iterator[tuple[W, M]]:
+    keeper: Keeper,
+) -> Iterator[tuple[W, np.ndarray]]:
     """Yield each wish with what was made of it, and tell how long the others will take.
 
     Args:
@@ -57,15 +61,17 @@ def make_all(
         at_once: The most of a list.
         called: What is made, as a plural.
         tell: Gets a line after each list.
+        keeper: Of those that are made.
     """
     began, done = time.monotonic(), 0
     for _, group in groupby(wishes, alike):
         same = list(group)
         for start in range(0, len(same), at_once):
             batch = same[start : start + at_once]
-            yield from zip(batch, make(batch), strict=True)
+            yield from zip(batch, keeper.make(done, partial(make, batch)), strict=True)
             done += len(batch)
-            left = (time.monotonic() - began) / done * (len(wishes) - done)
+            spent = time.monotonic() - began + keeper.seconds
+            left = spent / done * (len(wishes) - done)
             tell(f"{done} of {len(wishes)} {called} ({batch[-1].section}), {left:.0f} s left")
 
 
@@ -112,6 +118,20 @@ def settings_of(pipeline: Any, *, steps: int | None, guidance: float | None) -> 
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "device": str(pipeline.device),
     }
+
+
+def identity(settings: Mapping[str, Any], wishes: Sequence[Any], model: str) -> dict[str, Any]:
+    """All that what is made depends on, but for rounding by another number of threads.
+
+    Args:
+        settings: How the model is asked.
+        wishes: What for, each with a section, a prompt and a seed.
+        model: Fingerprint of its weights.
+    """
+    asked = [[wish.section, wish.prompt, wish.seed] for wish in wishes]
+    plan = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    used = {what: by for what, by in versions().items() if what not in ("cores", "memory")}
+    return {"model": model, "settings": settings, "plan": plan, "versions": used}
 
 
 def versions() -> dict[str, str]:
