@@ -259,6 +259,21 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\nhint: {suggestion}{self.prog} --help\n")
 
 
+OTHER_NAMES = {
+    "duration": "seconds",
+    "length": "seconds",
+    "num-frames": "frames",
+    "num-inference-steps": "steps",
+    "num-images-per-prompt": "images",
+    "cfg": "guidance",
+    "height": "size",
+    "width": "size",
+    "negative-prompt": "negative",
+    "lang": "languages",
+}
+"""What others call flags, and what they are called here."""
+
+
 class _Command(_Parser):
     """A subcommand, whose words may be anywhere between its flags."""
 
@@ -283,7 +298,9 @@ class _Command(_Parser):
         if not unknown:
             self.error(f"one word too many: {left[0]!r}")
         flags = {flag.lstrip("-"): flag for flag in self._option_string_actions}
-        close = difflib.get_close_matches(unknown[0].lstrip("-"), flags, 1)
+        name = unknown[0].lstrip("-")
+        own = OTHER_NAMES.get(name)
+        close = [own] if own in flags else difflib.get_close_matches(name, flags, 1)
         suggestion = f"did you mean {flags[close[0]]}? " if close else ""
         self.error(f"unknown flag {unknown[0]}", suggestion)
 
