@@ -136,6 +136,25 @@ def test_true_sounds_are_heard_and_those_of_other_prompts_are_not(sounds):
     assert wrong["English", "top-1"] < 0.1
 
 
+@pytest.mark.usefixtures("soundfont")
+def test_long_sounds_last_or_end_and_those_that_begin_again_do_not(sounds):
+    plan = sounds.plan(full=False, names=len(KINDS), languages=())
+    needed = [wish for wish in plan if wish.section in ("English", "held out")]
+    made = known(sounds, [*needed, *(wish for wish in plan if wish.section == "ten seconds")])
+    right = measured(sounds, made)
+    assert right["ten seconds", "top-1"] > 0.9
+    assert right["ten seconds", "notes and hits end"] == 1
+    assert right["ten seconds", "what is steady lasts"] == 1
+    again = [
+        (wish, np.concatenate([medium[: len(medium) // 3], 0 * medium[: len(medium) // 3]] * 2))
+        for wish, medium in made
+    ]
+    wrong = measured(sounds, again)
+    assert wrong["ten seconds", "what is steady lasts"] == 0
+    backwards = measured(sounds, [(wish, medium[::-1]) for wish, medium in made])
+    assert backwards["ten seconds", "notes and hits end"] < 0.1
+
+
 def test_each_kind_of_sound_is_asked_for_as_often(sounds):
     plan = sounds.plan(full=False, names=None, languages=())
     english = [wish.brief.kind for wish in plan if wish.section == "English"]

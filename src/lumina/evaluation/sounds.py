@@ -5,30 +5,55 @@ training leaves out, where the kind alone is judged too; each kind is asked for 
 languages. A judge that was made of other renderings says which kind a sound is nearest to. Without
 guidance: one sound of each kind is asked for again, with the same seed and guidance 1, so that what
 guidance adds is the difference to the line above.
+
+Ten seconds: each kind is asked for at a length that is beyond those of the other sections. What
+sounds all the time is to be heard in each half second, and what sounds a few times is to be at rest
+in the last two, `REST` decibels below its loudest.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from lumina.evaluation.exams import Outcome, Wish, by_language
 from lumina.evaluation.lines import Line, share
+from lumina.modalities.sound.mel import frames_of
+from lumina.worlds.hearing import loudness
 from lumina.worlds.sound_judge import Verdict, usual_judge
 from lumina.worlds.sound_names import NAMES, name_sound
 from lumina.worlds.sounds import KINDS, Brief, draw_brief, write
 from lumina.worlds.sounds_world import HOP, SAMPLE_RATE, Played, SoundWorld
 
 ENGLISH, HELD_OUT, GUIDANCE, KIND = "English", "held out", "guidance", "kinds"
-SPOKEN = "languages"
+LONG, SPOKEN = "ten seconds", "languages"
 
 EACH_KIND = {False: 3, True: 20}
 """Sounds of each kind, quick and full; and as many of held-out combinations as all together."""
 
+LONG_SECONDS = 10.0
+
+REST = 40.0
+"""Decibels below the loudest moment of a sound, at which nothing is heard."""
+
 SEED = 8642
 """Nothing is trained with it."""
+
+
+class Heard(NamedTuple):
+    """What is known of a sound.
+
+    Args:
+        kind: The nearest one.
+        lasts: Whether it is heard in every half second.
+        ends: Whether it is at rest in the last two seconds.
+    """
+
+    kind: Verdict
+    lasts: bool
+    ends: bool
 
 
 class SoundExam:
@@ -56,6 +81,11 @@ class SoundExam:
         plain = {"guidance_scale": 1.0}
         for wish in wishes[: min(count, len(kinds))]:
             wishes.append(wish._replace(section=GUIDANCE, arguments=plain))
+        long = {"seconds": LONG_SECONDS}
+        wishes += [
+            _wish(LONG, draw_brief(rng, kind=kind), number)._replace(arguments=long)
+            for number, kind in enumerate(kinds[:count])
+        ]
         for language in languages:
             wishes += [
                 Wish(SPOKEN, name_sound(kind, language), Brief(kind), number, {}, language)
@@ -67,11 +97,15 @@ class SoundExam:
         """A sound that answers the brief; none twice, as other sections ask for the same ones."""
         if wish.section in (GUIDANCE, SPOKEN):
             return None
-        return self.world.make(Played(wish.brief, SEED + wish.seed), (self.frames,))
+        frames = frames_of(wish.arguments["seconds"]) if wish.section == LONG else self.frames
+        return self.world.make(Played(wish.brief, SEED + wish.seed), (frames,))
 
-    def judge(self, wish: Wish, medium: Float[np.ndarray, " samples"]) -> Verdict:
-        """The nearest kind."""
-        return usual_judge("sounds").judge(medium)
+    def judge(self, wish: Wish, medium: Float[np.ndarray, " samples"]) -> Heard:
+        """The nearest kind, and when it is heard."""
+        level = loudness(medium).max(1)
+        parts = np.array_split(level - level.max() > -REST, round(2 * len(medium) / SAMPLE_RATE))
+        heard = [bool(part.any()) for part in parts]
+        return Heard(usual_judge("sounds").judge(medium), all(heard), not any(heard[-4:]))
 
     def measure(self, outcomes: Sequence[Outcome]) -> list[Line]:
         """How many are right: of all, of instruments and effects, with guidance and without."""
@@ -83,6 +117,8 @@ class SoundExam:
             guided = [_is_right(outcome) for outcome in parts[ENGLISH][: len(plain)]]
             lines.append(share(GUIDANCE, "top-1, as asked", guided))
             lines.append(share(GUIDANCE, "top-1, without", [_is_right(one) for one in plain]))
+        if long := parts.get(LONG):
+            lines += _measure_long(long)
         if spoken := parts.get(SPOKEN):
             lines += by_language(spoken, _is_right, "top-1")
         for kind in dict.fromkeys(outcome.wish.brief.kind for outcome in parts[ENGLISH]):
@@ -95,8 +131,10 @@ class SoundExam:
         return {
             "asked": asdict(outcome.wish.brief),
             "right": _is_right(outcome),
-            "found": outcome.verdict.name,
-            "margin": round(outcome.verdict.margin, 3),
+            "found": outcome.verdict.kind.name,
+            "margin": round(outcome.verdict.kind.margin, 3),
+            "lasts": outcome.verdict.lasts,
+            "ends": outcome.verdict.ends,
         }
 
 
@@ -127,5 +165,16 @@ def _measure(section: str, outcomes: Sequence[Outcome]) -> list[Line]:
     return lines
 
 
+def _measure_long(outcomes: Sequence[Outcome]) -> list[Line]:
+    steady = [one for one in outcomes if KINDS[one.wish.brief.kind].is_steady]
+    counted = [one for one in outcomes if not KINDS[one.wish.brief.kind].is_steady]
+    lines = [share(LONG, "top-1", [_is_right(outcome) for outcome in outcomes])]
+    if counted:
+        lines.append(share(LONG, "notes and hits end", [one.verdict.ends for one in counted]))
+    if steady:
+        lines.append(share(LONG, "what is steady lasts", [one.verdict.lasts for one in steady]))
+    return lines
+
+
 def _is_right(outcome: Outcome) -> bool:
-    return outcome.verdict.name == outcome.wish.brief.kind
+    return outcome.verdict.kind.name == outcome.wish.brief.kind

@@ -146,7 +146,8 @@ def _steady(kind: Kind, rng: np.random.Generator, seconds: float) -> list[Note]:
     pitch, velocity = int(rng.integers(low, high + 1)), int(rng.integers(85, 120))
     length = float(rng.uniform(*kind.beat))
     starts = np.arange(0.0, seconds, length)
-    return [Note(float(start), length * 1.1, pitch, kind.program, velocity) for start in starts]
+    # Let go before it is pressed again: later, that would end what was just begun.
+    return [Note(float(start), 0.99 * length, pitch, kind.program, velocity) for start in starts]
 
 
 def _keys(kind: Kind, register: str | None) -> tuple[int, int]:

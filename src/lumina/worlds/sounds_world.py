@@ -10,7 +10,7 @@ from lumina.worlds import sounds
 from lumina.worlds.sound_names import NAMES, name_sound
 from lumina.worlds.soundfont import SAMPLE_RATE, play, soundfont_digest
 
-VERSION = 1
+VERSION = 2
 """Changes when the same sound is played in another way."""
 
 HOP = 256
