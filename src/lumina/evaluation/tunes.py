@@ -1,7 +1,7 @@
 """Exam of models of music: instrument, pitch, tempo and key of short pieces.
 
-Instruments and forms take turns, in combinations that were trained, in those that were not, and in
-other languages. What is heard is judged by `judge_tune`: the nearest instrument by how it sounds,
+Instruments and forms take turns, in combinations that were trained, in those that were not, at ten
+seconds, which have more notes, and in other languages. What is heard is judged by `judge_tune`: the nearest instrument by how it sounds,
 the share of notes within half a semitone of what was asked for, the tempo within 8 %, and the key
 by its first pitch and its mode.
 """
@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from lumina.evaluation.exams import Outcome, Wish, by_language
 from lumina.evaluation.lines import Line, mean, share
+from lumina.modalities.sound.mel import frames_of
 from lumina.worlds.music import FORMS, INSTRUMENTS, Tune, draw_tune
 from lumina.worlds.music_captions import tell_tune
 from lumina.worlds.music_judge import TuneVerdict, judge_tune
@@ -22,10 +23,13 @@ from lumina.worlds.music_world import HOP, SAMPLE_RATE, MusicWorld, Piece
 from lumina.worlds.sound_judge import usual_judge
 from lumina.worlds.vocabulary import LANGUAGES
 
-ENGLISH, HELD_OUT, SPOKEN = "English", "held out", "languages"
+ENGLISH, HELD_OUT = "English", "held out"
+LONG, SPOKEN = "ten seconds", "languages"
 
 QUICK, FULL = 64, 320
-"""Pieces of each section; languages have an eighth of that each."""
+"""Pieces of each section; long ones are a quarter of that, and languages have an eighth each."""
+
+LONG_SECONDS = 10.0
 
 SEED = 9753
 """Nothing is trained with it."""
@@ -49,16 +53,18 @@ class TuneExam:
         """Pieces of each section."""
         count = names or (FULL if full else QUICK)
         sections = [(ENGLISH, "en", count), (HELD_OUT, "en", count)]
+        sections.append((LONG, "en", max(1, count // 4)))
         sections += [(SPOKEN, language, max(1, count // 8)) for language in languages]
         return [
-            Wish(section, tell_tune(tune, language), tune, number, {}, language)
+            Wish(section, tell_tune(tune, language), tune, number, _length(section), language)
             for section, language, few in sections
             for number, tune in enumerate(_draw_tunes(section, language, few))
         ]
 
     def example(self, wish: Wish) -> Float[np.ndarray, " samples"]:
         """A piece that answers the brief."""
-        return self.world.make(Piece(wish.brief, SEED + wish.seed), (self.frames,))
+        frames = frames_of(LONG_SECONDS) if wish.section == LONG else self.frames
+        return self.world.make(Piece(wish.brief, SEED + wish.seed), (frames,))
 
     def judge(self, wish: Wish, medium: Float[np.ndarray, " samples"]) -> TuneVerdict:
         """What of the brief it keeps."""
@@ -89,6 +95,10 @@ class TuneExam:
 
 
 EXAM = TuneExam
+
+
+def _length(section: str) -> dict[str, float]:
+    return {"seconds": LONG_SECONDS} if section == LONG else {}
 
 
 def _pitch_of_scales(section: str, outcomes: Sequence[Outcome]) -> list[Line]:
