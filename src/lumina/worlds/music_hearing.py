@@ -56,7 +56,9 @@ def find_beats(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " n
     if len(starts) < 2:
         return starts
     strengths = np.minimum(strengths, np.median(strengths))
-    beats = 60 / np.geomspace(*_TEMPI, _TRIED)
+    # In longer pieces a beat that is a little off drifts farther.
+    tried = max(_TRIED, round(_TRIED_A_SECOND * (starts[-1] - starts[0])))
+    beats = 60 / np.geomspace(*_TEMPI, tried)
     fits = [
         (_fit(starts, strengths, first, beat), first, beat)
         for first in starts[: len(starts) // 2 + 1]
@@ -155,7 +157,8 @@ _LEAST = 1.0  # decibels, over all bands
 _SHARE = 0.35  # of the usual rise, below which there is no note
 _TREMBLE = 20  # frames in which a note that trembles is once as loud as it gets
 _TEMPI = (70.0, 200.0)  # beats in a minute that are listened for
-_TRIED = 100
+_TRIED = 100  # tempi between them
+_TRIED_A_SECOND = 40
 _LATE = 0.06  # seconds from a beat within which a note is on it
 _FIRST = 0.3  # of the first note for the key, as a share of all notes
 
