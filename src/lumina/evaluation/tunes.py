@@ -2,8 +2,8 @@
 
 Instruments and forms take turns, in combinations that were trained, in those that were not, at ten
 seconds, which have more notes, and in other languages. What is heard is judged by `judge_tune`: the
-nearest instrument by how it sounds, the share of notes within half a semitone of what was asked for,
-the tempo within 8 %, and the key by its first pitch and its mode.
+nearest instrument by how it sounds, the share of notes within half a semitone of what was asked
+for, the tempo within 8 %, and the key by its first pitch and its mode.
 """
 
 from collections.abc import Mapping, Sequence
