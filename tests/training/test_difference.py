@@ -13,7 +13,7 @@ from lumina import LuminaError
 from lumina.checkpoints.difference import DOWN, UP, cut_rank, difference_of
 from lumina.checkpoints.folder import DIFFERENCE, INDEX, PARTS_OF
 from lumina.training.exporting import export
-from lumina.training.flow import FlowObjective
+from lumina.training.flow import FlowObjective, choose_size, find_data
 from lumina.training.recipes import FlowRecipe
 from lumina.training.starting import make_network
 
@@ -254,3 +254,20 @@ def test_the_usual_size_is_that_of_most_data_and_not_of_most_examples(recipe, ba
     mixed = dataclasses.replace(recipe, data=(WORLD, singles), out=str(tmp_path / "mixed"))
     FlowObjective(mixed).export(tmp_path / "clips")
     assert json.loads((tmp_path / "clips" / INDEX).read_text())["usual_size"] == "32x32x3"
+
+
+@pytest.mark.usefixtures("font")
+def test_a_usual_size_may_be_any_that_is_trained_on(recipe, tmp_path):
+    singles = WORLD | {"sizes": ["32x32x1"], "seed": 1}
+    mixed = dataclasses.replace(
+        recipe, data=(WORLD, singles), usual_size="32x32x1", out=str(tmp_path / "mixed")
+    )
+    assert choose_size(mixed, find_data(mixed)) == (32, 32, 1)
+    with pytest.raises(LuminaError, match="usual_size is 32x32x2, and no data have it") as caught:
+        find_data(dataclasses.replace(mixed, usual_size="32x32x2"))
+    assert caught.value.hint == "there are 32x32x1, 32x32x3"
+
+
+def test_pictures_have_no_usual_size_of_a_recipe(recipe):
+    with pytest.raises(LuminaError, match="that of their network"):
+        dataclasses.replace(recipe, modality="image", usual_size="32x32").check()

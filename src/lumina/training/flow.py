@@ -14,12 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumina.devices import move
+from lumina.errors import LuminaError
 from lumina.flow.path import flow_loss
 from lumina.flow.times import draw_logit_normal, draw_uniform, shift_times
 from lumina.media import make_grid
 from lumina.modalities import find_modality
 from lumina.nn.attention import float32_attend
 from lumina.pipelines.assembly import text_encoder_folder, tokenizer_folder, vae_folder
+from lumina.requests.sizes import read_axes
 from lumina.training.conditions import Conditions, read_entry
 from lumina.training.data.dataset import Encoded, Stages, Survey, encode, survey
 from lumina.training.data.encoding import Encoding, draw_latents
@@ -80,6 +82,7 @@ class FlowObjective:
         self.encoding = make_encoding(recipe)
         self.module = make_network(recipe, is_shared=own_share().count > 1)
         self.encoded = in_turn(partial(precompute, recipe))
+        self.usual_size = choose_size(recipe, self.encoded.survey)
         if own_share().number == 0:
             say(self.encoded.survey.lines())
         self.latents, texts = self.encoded.open()
@@ -140,7 +143,7 @@ class FlowObjective:
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
         """Draw fixed prompts, or classes, from fixed noise."""
-        pipeline = make_pipeline(self.recipe, self.module, self._usual_size)
+        pipeline = make_pipeline(self.recipe, self.module, self.usual_size)
         pipeline.set_progress_bar_config(disable=True)
         asked: Any = self._asked()
         media = pipeline(
@@ -157,20 +160,11 @@ class FlowObjective:
 
     def export(self, folder: Path) -> None:
         """Write the adapters, or a checkpoint that `lumina.load` and diffusers read."""
-        export(self.recipe, self.module, folder, self._usual_size)
+        export(self.recipe, self.module, folder, self.usual_size)
         is_whole = not self.recipe.lora_rank or self.recipe.lora_merge
         sources = self.encoded.survey.sources
         if is_whole and any(isinstance(source, DrawingsSource) for source in sources):
             write_references(folder, choose_things()[0])
-
-    @property
-    def _usual_size(self) -> tuple[int, ...]:
-        """The size that most of the data has."""
-        sizes = Counter[tuple[int, ...]]()
-        for placed in self.encoded.survey.placed:
-            for one in placed:
-                sizes[tuple(one.size)] += prod(one.size)
-        return sizes.most_common(1)[0][0]
 
     def _errors(self, batch: Samples) -> Float[Tensor, " b"]:
         velocity = partial(self._velocity, batch)
@@ -284,15 +278,38 @@ def find_data(recipe: FlowRecipe) -> Survey:
     """What a recipe trains and validates on.
 
     Raises:
-        LuminaError: If data are missing, none can be used, or one is of an unknown class.
+        LuminaError: If data are missing, none can be used, one is of an unknown class, or none has
+            the usual size.
     """
-    return survey(
+    found = survey(
         recipe.data,
         modality=recipe.modality,
         crops=recipe.crops,
         validation=recipe.validation,
         classes=recipe.classes,
     )
+    choose_size(recipe, found)
+    return found
+
+
+def choose_size(recipe: FlowRecipe, found: Survey) -> tuple[int, ...]:
+    """The size of what a model makes where none is asked for: as given, or that of most data.
+
+    Raises:
+        LuminaError: If no data have the one that is given.
+    """
+    sizes = Counter[tuple[int, ...]]()
+    for placed in found.placed:
+        for one in placed:
+            sizes[tuple(one.size)] += prod(one.size)
+    if not recipe.usual_size:
+        return sizes.most_common(1)[0][0]
+    if (chosen := read_axes(recipe.usual_size)) not in sizes:
+        known = ", ".join("x".join(map(str, size)) for size in sorted(sizes))
+        raise LuminaError(
+            f"usual_size is {recipe.usual_size}, and no data have it", hint=f"there are {known}"
+        )
+    return chosen
 
 
 def precompute(recipe: FlowRecipe, run: Runner = run_alone) -> Encoded:

@@ -99,6 +99,9 @@ class FlowRecipe(Recipe):
     prompts: tuple[str, ...] = setting((), "what previews draw; the first captions where empty")
     preview_steps: int = setting(15, "steps of previews", ge=1)
     preview_guidance: float = setting(4.0, "guidance of previews", ge=0)
+    usual_size: str = setting(
+        "", "size of what is made where none is asked for; that of most data where empty"
+    )
     save_dtype: str = setting(
         "float16", "numbers of the exported weights", choices=("float16", "bfloat16", "float32")
     )
@@ -119,6 +122,10 @@ class FlowRecipe(Recipe):
         if self.modality != "image" and self.shapes == "packed":
             raise LuminaError(
                 "only pictures are packed to batches of several sizes", hint='set shapes = "one"'
+            )
+        if self.modality == "image" and self.usual_size:
+            raise LuminaError(
+                "the usual size of pictures is that of their network", hint="leave usual_size out"
             )
         if bool(self.text_encoder) == bool(self.classes):
             raise LuminaError(

@@ -34,6 +34,7 @@ CHANGEABLE = {
     "save_dtype",
     "lora_merge",
     "parts_of",
+    "usual_size",
 }
 
 
