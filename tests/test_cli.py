@@ -208,7 +208,7 @@ def test_an_unknown_command_or_flag_is_a_usage_error(arguments, capsys):
     [
         (["generate", "a cat", "--stps", "3"], "did you mean --steps? lumina generate --help"),
         (["generate", "rain", "--duration=3"], "did you mean --seconds? lumina generate --help"),
-        (["generate", "a cat", "--num-inference-steps", "3"], "did you mean --steps?"),
+        (["generate", "a cat", "--num_inference_steps", "3"], "did you mean --steps?"),
         (["generate", "a cat", "--sparkle"], "hint: lumina generate --help"),
         (["show", "a.png", "b.png"], "one word too many: 'b.png'"),
     ],

@@ -254,12 +254,7 @@ def reproduce(options: argparse.Namespace) -> None:
     _tell(f"page: {options.out / 'docs' / 'claims.md'}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str, suggestion: str = "") -> NoReturn:
-        self.exit(2, f"error: {message}\nhint: {suggestion}{self.prog} --help\n")
-
-
-OTHER_NAMES = {
+_OTHER_NAMES = {
     "duration": "seconds",
     "length": "seconds",
     "num-frames": "frames",
@@ -272,6 +267,11 @@ OTHER_NAMES = {
     "lang": "languages",
 }
 """What others call flags, and what they are called here."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str, suggestion: str = "") -> NoReturn:
+        self.exit(2, f"error: {message}\nhint: {suggestion}{self.prog} --help\n")
 
 
 class _Command(_Parser):
@@ -298,8 +298,8 @@ class _Command(_Parser):
         if not unknown:
             self.error(f"one word too many: {left[0]!r}")
         flags = {flag.lstrip("-"): flag for flag in self._option_string_actions}
-        name = unknown[0].lstrip("-")
-        own = OTHER_NAMES.get(name)
+        name = unknown[0].lstrip("-").replace("_", "-")
+        own = _OTHER_NAMES.get(name)
         close = [own] if own in flags else difflib.get_close_matches(name, flags, 1)
         suggestion = f"did you mean {flags[close[0]]}? " if close else ""
         self.error(f"unknown flag {unknown[0]}", suggestion)

@@ -1,6 +1,7 @@
 import json
 import shutil
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -186,13 +187,15 @@ class Painter:
 
     dtype, device = torch.float32, torch.device("cpu")
     evaluations = Evaluations(pairs=12)
+    config: ClassVar = {}
 
     def __init__(self, patterns, vae):
-        self.patterns, self.vae = patterns, vae
+        self.patterns, self.vae, self.painted = patterns, vae, 0
         trials = plan(list(patterns), Counts(), languages=LANGUAGES[1:])
         self.briefs = {trial.prompt: trial.brief for trial in trials}
 
     def __call__(self, prompt, *, width, height, **_):
+        self.painted += len(prompt)
         scenes = [stage(self.briefs[text]) for text in prompt]
         pictures = [
             np.asarray(paint(scene, Size(width, height), drawing_of=self.patterns.get)) / 255
@@ -219,6 +222,22 @@ def test_without_the_font_what_is_not_measured_is_told(painter, folder):
     assert result["skipped"].keys() == {"ceiling", "autoencoder"}
     assert "Noto Color Emoji" in result["skipped"]["ceiling"]
     assert "ceiling    not measured: the Noto Color Emoji font" in table(result)
+
+
+@pytest.mark.usefixtures("_no_font")
+def test_a_stopped_evaluation_goes_on(painter, folder, tmp_path):
+    how = {"names": 3, "languages": ["es"], "output": tmp_path, "model": "a", "batch_size": 2}
+
+    def stop(line):
+        if line.startswith("4 of"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(painter, folder, progress=stop, **how)
+    painter.painted = 0
+    result = evaluate(painter, folder, **how)
+    assert {line["value"] for line in result["lines"]} == {1.0}
+    assert painter.painted == len(result["samples"]) - 4
 
 
 @pytest.mark.usefixtures("_no_font")

@@ -12,6 +12,7 @@ from lumina.evaluation.tunes import TuneExam
 from lumina.types import Size
 from lumina.worlds.motion import FRAMES, Clip, paint_clip
 from lumina.worlds.motion_judge import JUMP
+from lumina.worlds.music import FORMS, INSTRUMENTS
 from lumina.worlds.sounds import KINDS
 from lumina.worlds.vocabulary import LANGUAGES
 
@@ -151,6 +152,9 @@ def test_long_sounds_last_or_end_and_those_that_begin_again_do_not(sounds):
     ]
     wrong = measured(sounds, again)
     assert wrong["ten seconds", "what is steady lasts"] == 0
+    silent = measured(sounds, [(wish, 0 * medium) for wish, medium in made])
+    assert silent["ten seconds", "what is steady lasts"] == 0
+    assert silent["ten seconds", "notes and hits end"] == 0
     backwards = measured(sounds, [(wish, medium[::-1]) for wish, medium in made])
     assert backwards["ten seconds", "notes and hits end"] < 0.1
 
@@ -179,6 +183,10 @@ def test_true_pieces_are_heard_and_those_of_other_prompts_are_not(tunes):
 def test_pieces_are_asked_for_in_all_languages(tunes):
     plan = tunes.plan(full=False, names=None, languages=LANGUAGES[1:])
     assert {wish.language for wish in plan} == set(LANGUAGES)
+    for section in ("English", "held out", "ten seconds"):
+        asked = [wish.brief for wish in plan if wish.section == section]
+        assert {tune.form for tune in asked} == set(FORMS)
+        assert {tune.instrument for tune in asked} == set(INSTRUMENTS)
     assert all(wish.brief.is_held_out == (wish.section == "held out") for wish in plan)
 
 

@@ -47,6 +47,14 @@ def test_what_something_else_has_made_is_not_taken(tmp_path):
     assert f"remove {tmp_path / FOLDER}" in str(caught.value)
 
 
+def test_files_of_others_are_left_alone(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "mine.txt").write_text("dear")
+    with pytest.raises(LuminaError, match="holds other files"):
+        keeper_of(tmp_path)
+    assert (tmp_path / FOLDER / "mine.txt").read_text() == "dear"
+
+
 def test_without_a_folder_nothing_is_kept():
     keeper = keeper_of(None)
     keeper.make(0, lambda: [medium(0)])
@@ -73,7 +81,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, points_folder):
     pipeline.set_progress_bar_config(disable=True)
     how = {"steps": 1, "guidance": 2.0, "languages": ["fr"], "names": 2, "batch_size": 1}
     whole = media.evaluate(pipeline, CloudExam({}), **how)
-    how["output"] = tmp_path
+    how |= {"output": tmp_path, "model": "a"}
     with pytest.raises(KeyboardInterrupt):
         media.evaluate(pipeline, CloudExam({}), progress=stop_when_two_are_made, **how)
     for number, file in enumerate(sorted((tmp_path / FOLDER).glob("*.npz"))):
@@ -81,6 +89,9 @@ def test_a_stopped_evaluation_goes_on(tmp_path, points_folder):
             arrays = dict(kept)
         # What is made again would not be so far away.
         np.savez(file, **arrays | {"0": arrays["0"] + 100 * (number + 1)})
+    for other in ({"model": "b"}, {"guidance": 3.0}, {"names": 1}):
+        with pytest.raises(LuminaError, match="of something else, or in another way"):
+            media.evaluate(pipeline, CloudExam({}), **how | other)
     resumed = media.evaluate(pipeline, CloudExam({}), **how)
     assert [one["right"] for one in resumed["samples"][2:]] == [
         one["right"] for one in whole["samples"][2:]

@@ -133,12 +133,13 @@ def points(base, tmp_path):
 @pytest.fixture
 def further(recipe, folder):
     """A recipe that goes on from what was written, with adapters of a higher rank."""
-    made = dataclasses.replace(recipe, start_from=str(folder), lora_rank=3, lora_scale=0.5)
+    made = dataclasses.replace(recipe, start_from=str(folder), lora_rank=30, lora_scale=0.5)
     made.check()
     return made
 
 
 def test_a_run_goes_on_from_a_difference(trained, further):
+    """Even with a rank above the width of the narrowest layer."""
     went_on, before = FlowObjective(further), trained.module.eval()
     batch = trained.batch(0)
     read = trained.modality.enter(batch.data, batch.times, batch.hints)
@@ -149,21 +150,23 @@ def test_a_run_goes_on_from_a_difference(trained, further):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_what_went_on_is_written_with_what_it_went_on_from(further, folder, trained):
+def test_it_goes_on_from_what_it_wrote_itself(further, folder):
     FlowObjective(further).export(folder.parent / "further")
-    ours, theirs = (
-        lumina.load(folder.parent / name, dtype="float32") for name in ("further", "clips")
-    )
-    for weight, same in zip(
-        ours.transformer.parameters(), theirs.transformer.parameters(), strict=True
-    ):
-        torch.testing.assert_close(weight, same, atol=1e-5, rtol=1e-5)
+    again = dataclasses.replace(further, start_from=str(folder.parent / "further"))
+    FlowObjective(again).export(folder.parent / "again")
+    weights = [
+        dict(lumina.load_backbone(folder.parent / name).named_parameters())
+        for name in ("clips", "further", "again")
+    ]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(weights[2][name], weight, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"lora_rank": 1}, "products of rank 2, and the adapters here have 1"),
+        ({"lora_rank": 1}, r"lora_rank at least as high|as \[\d+, 2\], and it is \[\d+, 1\] here"),
         ({"lora_whole": ()}, "changes patch_embedder.proj.*, which is not trained here"),
         ({"lora_layers": ("to_q",)}, "which is not trained here"),
     ],
@@ -173,11 +176,39 @@ def test_a_difference_that_would_be_lost_is_refused(further, changes, reason):
         make_network(dataclasses.replace(further, **changes))
 
 
-def test_the_network_of_a_difference_is_loaded_alone_and_trained_whole(further, folder, base):
-    network = lumina.load_backbone(folder)
+def test_a_start_that_is_not_there_yet_is_refused_only_where_it_is_read(further):
+    """Such as that of a recipe whose first part has not run."""
+    later = dataclasses.replace(further, start_from="runs/no_such/last")
+    later.check()
+    with pytest.raises(LuminaError, match="unknown model 'runs/no_such/last'"):
+        make_network(later)
+
+
+def test_the_network_of_a_difference_is_loaded_alone_and_trained_whole(further, folder):
     whole = dataclasses.replace(further, lora_rank=0, lora_whole=(), parts_of="")
-    for weight, same in zip(make_network(whole).parameters(), network.parameters(), strict=True):
-        assert torch.equal(weight, same)
+    expected = lumina.load(folder, dtype="float32").transformer
+    outline = make_network(whole, is_empty=True)
+    for network in (lumina.load_backbone(folder), make_network(whole)):
+        for name, weight in network.named_parameters():
+            assert torch.equal(weight, expected.get_parameter(name))
+            assert outline.get_parameter(name).shape == weight.shape
+
+
+def test_a_difference_may_be_told_from_another_one(further, folder):
+    from_clips = {name: str(folder) for name in ("start_from", "autoencoder", "text_encoder")}
+    third = dataclasses.replace(further, **from_clips, parts_of="clips")
+    third.check()
+    FlowObjective(third).export(folder.parent / "third")
+    ours = lumina.load_backbone(folder.parent / "third")
+    for name, weight in lumina.load_backbone(folder).named_parameters():
+        torch.testing.assert_close(ours.get_parameter(name), weight)
+
+
+def test_what_a_difference_cannot_do_is_refused(further, folder):
+    with pytest.raises(LuminaError, match="which has its settings"):
+        lumina.load_backbone(folder, {"num_attention_heads": 3})
+    with pytest.raises(LuminaError, match="not quantized"):
+        make_network(dataclasses.replace(further, parts_of="", quantize="int8", lora_whole=()))
 
 
 def test_a_network_of_its_own_shares_the_parts_that_it_was_trained_with(points):

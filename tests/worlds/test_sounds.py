@@ -117,3 +117,12 @@ def test_a_judge_names_sounds_that_it_never_heard(tmp_path):
 def test_a_missing_judge_is_named(tmp_path):
     with pytest.raises(LuminaError, match="no judge"):
         SoundJudge.load(tmp_path / "judge.safetensors")
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.is_steady])
+def test_what_is_steady_never_falls_silent(kind):
+    """A key that is pressed again while it is down is not let go with the first press."""
+    for seed in range(3):
+        waveform = render(Brief(kind), np.random.default_rng(seed), seconds=9.0)
+        seconds = np.abs(waveform).reshape(18, -1).max(1)
+        assert seconds.min() > 0.02 * seconds.max()

@@ -17,6 +17,7 @@ from lumina.checkpoints.kinds import KINDS
 from lumina.checkpoints.network import class_of, find_network, network_folder
 from lumina.checkpoints.quantized import fill_quantized
 from lumina.checkpoints.weights import Weights
+from lumina.errors import LuminaError
 
 
 def load_backbone(
@@ -46,6 +47,11 @@ def load_backbone(
     if not isinstance(source, Mapping):
         folder = network_folder(Path(source))
         if folder is not None and (folder / DIFFERENCE).is_file():
+            if config:
+                raise LuminaError(
+                    f"{folder} tells what it differs in from another model, which has its settings",
+                    hint="leave config out",
+                )
             return load_difference(folder, dtype=dtype or torch.float32).eval()
         if folder is not None and "quantization_config" in read_config(folder):
             return KINDS[class_of(folder)].from_pretrained(folder, torch_dtype=dtype)

@@ -44,26 +44,28 @@ def take_up(network: Any, folder: Path, *, scale: float) -> None:
         scale: Factor on the product of the adapter's matrices.
 
     Raises:
-        LuminaError: If something differs there that is not trained here, or at a higher rank.
+        LuminaError: If something differs there that is not trained here, at a higher rank, or of
+            another shape.
     """
-    trained = _trained(network)
+    trained, where = _trained(network), folder / DIFFERENCE
     with torch.no_grad():
-        for name, value in load_file(folder / DIFFERENCE).items():
+        for name, value in load_file(where).items():
             if name not in trained:
                 raise LuminaError(
-                    f"{folder / DIFFERENCE} changes {name}, which is not trained here",
+                    f"{where} changes {name}, which is not trained here",
                     hint="set lora_layers and lora_whole as in the recipe that wrote it",
                 )
-            weight, rank = trained[name], min(value.shape)
+            weight = trained[name]
             if name.endswith(UP):
-                value, weight = value / scale, weight[:, :rank]
+                value, weight = value.float() / scale, weight[:, : value.shape[1]]
             elif name.endswith(DOWN):
-                weight = weight[:rank]
+                weight = weight[: len(value)]
             if weight.shape != value.shape:
+                own, given = list(trained[name].shape), list(value.shape)
                 raise LuminaError(
-                    f"{folder / DIFFERENCE} has products of rank {rank}, and the adapters here"
-                    f" have {trained[name].shape[name.endswith(UP)]}",
-                    hint=f"set lora_rank = {rank} or more",
+                    f"{where} has {name} as {given}, and it is {own} here",
+                    hint="set lora_rank at least as high, modality and parts as in the recipe that"
+                    " wrote it",
                 )
             weight.copy_(value)
 
@@ -126,7 +128,11 @@ def load_difference(folder: Path, *, dtype: torch.dtype) -> NextDiT:
         LuminaError: If the base is not there, or the file does not fit it.
     """
     origin = base_of(folder.parent) / "transformer"
-    base: Any = NextDiT.from_pretrained(origin, torch_dtype=torch.float32)
+    base: Any
+    if (origin / DIFFERENCE).is_file():
+        base = load_difference(origin, dtype=torch.float32)
+    else:
+        base = NextDiT.from_pretrained(origin, torch_dtype=torch.float32)
     network: Any = grow(base, read_config(folder))
     network.separate_queries()
     weights = dict(network.named_parameters())

@@ -116,7 +116,11 @@ def evaluate(
 
     lineup = Lineup(things, drawings)
     trials = plan(things, counts, languages=others)
-    keeper = Keeper(output, identity(settings, trials, model), lambda: pipeline.evaluations)
+    keeper = Keeper(
+        output if model else None,
+        identity(pipeline, settings, [[*t.size, t.prompt, t.seed] for t in trials], model),
+        lambda: pipeline.evaluations,
+    )
     artist = _Artist(pipeline, settings["steps"], settings["guidance"])
     shown = set(some_of_each([trial for trial in trials if trial.size == BASE], IN_GRID))
     outcomes, cells = [], []

@@ -14,7 +14,7 @@ from lumina.errors import LuminaError
 from lumina.media import make_folder, write_whole
 from lumina.pipelines.images import Evaluations
 
-FOLDER, IDENTITY = "made", "identity.json"
+FOLDER, IDENTITY = "unfinished", "identity.json"
 
 Batch = Sequence[np.ndarray]
 
@@ -45,6 +45,10 @@ class Keeper:
         make_folder(self._folder)
         path, text = self._folder / IDENTITY, json.dumps(identity, sort_keys=True, indent=2)
         if not path.is_file():
+            if any(self._folder.iterdir()):
+                raise LuminaError(
+                    f"{self._folder} holds other files", hint="choose another folder, or move them"
+                )
             write_whole(path, text.encode())
         elif path.read_text() != text:
             raise LuminaError(

@@ -73,8 +73,7 @@ def evaluate(
         steps: Steps from noise to medium.
         guidance: How closely to follow the prompt.
         batch_size: Media that are made at once.
-        model: Fingerprint of its weights, without which none is told from another by what was
-            kept of it.
+        model: Fingerprint of its weights. Without it nothing is kept to go on with.
 
     Returns:
         What JSON can hold: `lines` (the measured numbers), `beside` (the same of true examples,
@@ -94,7 +93,11 @@ def evaluate(
     settings = settings_of(pipeline, steps=steps, guidance=guidance)
     wishes = exam.plan(full=full, names=names, languages=others)
     settings |= {"batch_size": batch_size, "languages": ["en", *others]}
-    keeper = Keeper(output, identity(settings, wishes, model), lambda: pipeline.evaluations)
+    keeper = Keeper(
+        output if model else None,
+        identity(pipeline, settings, [_plain(wish) for wish in wishes], model),
+        lambda: pipeline.evaluations,
+    )
     shown = {id(wish) for wish in some_of_each(wishes, IN_GRID)}
     outcomes, kept = [], []
     made = make_all(
@@ -142,6 +145,14 @@ def table(result: dict[str, Any], called: str) -> str:
     beside = {name: [Line(**line) for line in lines] for name, lines in result["beside"].items()}
     rows = rows_of([Line(**line) for line in result["lines"]], beside)
     return "\n".join([*rows, last_row(result, called)])
+
+
+def _plain(wish: Wish) -> list[Any]:
+    """What tells a wish from others; pictures among its arguments follow from what is left."""
+    sizes = {
+        name: value for name, value in wish.arguments.items() if isinstance(value, int | float)
+    }
+    return [wish.section, wish.prompt, wish.seed, sizes]
 
 
 def _make(pipeline: Any, settings: dict[str, Any], batch: list[Wish]) -> Sequence[np.ndarray]:

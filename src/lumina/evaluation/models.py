@@ -64,6 +64,7 @@ def evaluate(wanted: Wanted, tell: Callable[[str], None]) -> Evaluated:
         return _evaluate_drawings(wanted, checkpoint, folder, tell)
     exam = open_exam(checkpoint)
     media.check(exam, names=wanted.names, languages=wanted.languages)
+    tell(f"begun in {folder}; if this stops, -o {folder} goes on")
     pipeline = _load(wanted)
     result = media.evaluate(pipeline, exam, **_how(wanted, checkpoint, folder, tell))
     return Evaluated(result, media.table(result, exam.called), folder)
@@ -73,6 +74,7 @@ def _evaluate_drawings(
     wanted: Wanted, checkpoint: Checkpoint, folder: Path, tell: Callable[[str], None]
 ) -> Evaluated:
     drawings.check(checkpoint.folder, names=wanted.names, languages=wanted.languages)
+    tell(f"begun in {folder}; if this stops, -o {folder} goes on")
     pipeline = _load(wanted)
     how = _how(wanted, checkpoint, folder, tell)
     result = drawings.evaluate(pipeline, checkpoint.folder, **how)

@@ -16,7 +16,7 @@ import lumina
 from lumina.devices import report
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.evaluation.keeping import Keeper
-from lumina.media import make_folder, make_grid, refuse_existing, write_png, write_whole
+from lumina.media import make_folder, make_grid, write_png, write_whole
 from lumina.worlds.vocabulary import LANGUAGES
 
 STEPS, GUIDANCE = 30, 4.0
@@ -120,18 +120,21 @@ def settings_of(pipeline: Any, *, steps: int | None, guidance: float | None) -> 
     }
 
 
-def identity(settings: Mapping[str, Any], wishes: Sequence[Any], model: str) -> dict[str, Any]:
+def identity(
+    pipeline: Any, settings: Mapping[str, Any], asked: Sequence[Any], model: str
+) -> dict[str, Any]:
     """All that what is made depends on, but for rounding by another number of threads.
 
     Args:
-        settings: How the model is asked.
-        wishes: What for, each with a section, a prompt and a seed.
+        pipeline: Of the model.
+        settings: How it is asked.
+        asked: What for, as plain values.
         model: Fingerprint of its weights.
     """
-    asked = [[wish.section, wish.prompt, wish.seed] for wish in wishes]
     plan = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
     used = {what: by for what, by in versions().items() if what not in ("cores", "memory")}
-    return {"model": model, "settings": settings, "plan": plan, "versions": used}
+    usual = pipeline.config.get("usual_size")
+    return {"model": model, "usual": usual, "settings": settings, "plan": plan, "versions": used}
 
 
 def versions() -> dict[str, str]:
@@ -157,7 +160,8 @@ def prepare(folder: Path) -> None:
     """
     make_folder(folder)
     for name in (GRID, RESULT):
-        refuse_existing(folder / name)
+        if (folder / name).exists():
+            raise LuminaError(f"{folder / name} exists", hint="choose another folder")
 
 
 def write_folder(

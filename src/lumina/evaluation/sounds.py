@@ -33,6 +33,9 @@ LONG, SPOKEN = "ten seconds", "languages"
 EACH_KIND = {False: 3, True: 20}
 """Sounds of each kind, quick and full; and as many of held-out combinations as all together."""
 
+EACH_LONG = {False: 2, True: 10}
+"""Long sounds of each kind."""
+
 LONG_SECONDS = 10.0
 
 REST = 40.0
@@ -42,13 +45,13 @@ SEED = 8642
 """Nothing is trained with it."""
 
 
-class Heard(NamedTuple):
+class SoundVerdict(NamedTuple):
     """What is known of a sound.
 
     Args:
         kind: The nearest one.
         lasts: Whether it is heard in every half second.
-        ends: Whether it is at rest in the last two seconds.
+        ends: Whether it is heard, and at rest in the last two seconds.
     """
 
     kind: Verdict
@@ -84,7 +87,7 @@ class SoundExam:
         long = {"seconds": LONG_SECONDS}
         wishes += [
             _wish(LONG, draw_brief(rng, kind=kind), number)._replace(arguments=long)
-            for number, kind in enumerate(kinds[:count])
+            for number, kind in enumerate(kinds[:count] * EACH_LONG[full])
         ]
         for language in languages:
             wishes += [
@@ -97,15 +100,16 @@ class SoundExam:
         """A sound that answers the brief; none twice, as other sections ask for the same ones."""
         if wish.section in (GUIDANCE, SPOKEN):
             return None
-        frames = frames_of(wish.arguments["seconds"]) if wish.section == LONG else self.frames
+        frames = frames_of(LONG_SECONDS) if wish.section == LONG else self.frames
         return self.world.make(Played(wish.brief, SEED + wish.seed), (frames,))
 
-    def judge(self, wish: Wish, medium: Float[np.ndarray, " samples"]) -> Heard:
+    def judge(self, wish: Wish, medium: Float[np.ndarray, " samples"]) -> SoundVerdict:
         """The nearest kind, and when it is heard."""
         level = loudness(medium).max(1)
-        parts = np.array_split(level - level.max() > -REST, round(2 * len(medium) / SAMPLE_RATE))
+        parts = np.array_split(level > -REST, max(1, round(2 * len(medium) / SAMPLE_RATE)))
         heard = [bool(part.any()) for part in parts]
-        return Heard(usual_judge("sounds").judge(medium), all(heard), not any(heard[-4:]))
+        ends = any(heard) and not any(heard[-4:])
+        return SoundVerdict(usual_judge("sounds").judge(medium), all(heard), ends)
 
     def measure(self, outcomes: Sequence[Outcome]) -> list[Line]:
         """How many are right: of all, of instruments and effects, with guidance and without."""
@@ -130,7 +134,7 @@ class SoundExam:
         """The brief, and the kind that was heard."""
         return {
             "asked": asdict(outcome.wish.brief),
-            "right": _is_right(outcome),
+            "right": _is_right(outcome) and (outcome.wish.section != LONG or _is_timed(outcome)),
             "found": outcome.verdict.kind.name,
             "margin": round(outcome.verdict.kind.margin, 3),
             "lasts": outcome.verdict.lasts,
@@ -166,14 +170,18 @@ def _measure(section: str, outcomes: Sequence[Outcome]) -> list[Line]:
 
 
 def _measure_long(outcomes: Sequence[Outcome]) -> list[Line]:
-    steady = [one for one in outcomes if KINDS[one.wish.brief.kind].is_steady]
-    counted = [one for one in outcomes if not KINDS[one.wish.brief.kind].is_steady]
     lines = [share(LONG, "top-1", [_is_right(outcome) for outcome in outcomes])]
-    if counted:
-        lines.append(share(LONG, "notes and hits end", [one.verdict.ends for one in counted]))
-    if steady:
-        lines.append(share(LONG, "what is steady lasts", [one.verdict.lasts for one in steady]))
+    for what, is_steady in (("notes and hits end", False), ("what is steady lasts", True)):
+        same = [one for one in outcomes if KINDS[one.wish.brief.kind].is_steady == is_steady]
+        if same:
+            lines.append(share(LONG, what, [_is_timed(outcome) for outcome in same]))
     return lines
+
+
+def _is_timed(outcome: Outcome) -> bool:
+    """Whether a long sound is heard when it should be."""
+    is_steady = KINDS[outcome.wish.brief.kind].is_steady
+    return outcome.verdict.lasts if is_steady else outcome.verdict.ends
 
 
 def _is_right(outcome: Outcome) -> bool:

@@ -111,6 +111,11 @@ def _pitch_of_scales(section: str, outcomes: Sequence[Outcome]) -> list[Line]:
     return [mean(section, "pitch, scales alone", pitches, unit="share")] if pitches else []
 
 
+def _turn(section: str, number: int) -> int:
+    """Which turn of the forms it is; they take turns faster where there are few pieces."""
+    return number // len(INSTRUMENTS) + (number if section == LONG else 0)
+
+
 def _draw_tunes(section: str, language: str, count: int) -> list[Tune]:
     """Pieces whose instruments and forms take turns, others for each section and language."""
     rng = np.random.default_rng([SEED, *f"{section} {language}".encode()])
@@ -120,7 +125,7 @@ def _draw_tunes(section: str, language: str, count: int) -> list[Tune]:
             rng,
             is_held_out=section == HELD_OUT,
             instrument=instruments[number % len(instruments)],
-            form=FORMS[number // len(instruments) % len(FORMS)],
+            form=FORMS[_turn(section, number) % len(FORMS)],
         )
         for number in range(count)
     ]

@@ -16,7 +16,7 @@ from lumina.backbones.transformer import FlowTransformer
 from lumina.catalog import find
 from lumina.checkpoints.backbone import load_backbone
 from lumina.checkpoints.difference import take_up
-from lumina.checkpoints.folder import base_of
+from lumina.checkpoints.folder import DIFFERENCE, base_of, read_config
 from lumina.checkpoints.network import find_network
 from lumina.errors import LuminaError
 from lumina.modalities import find_modality
@@ -43,8 +43,7 @@ def make_network(
     if not recipe.start_from:
         network = _build(recipe)
     elif is_empty:
-        outline = find_network(_origin(recipe), {}).build()
-        network = cast(FlowTransformer, type(outline).from_config(outline.config))
+        network = _outline(_origin(recipe))
     else:
         network = _start(recipe)
     if recipe.start_from and recipe.modality != "image":
@@ -127,10 +126,23 @@ def _origin(recipe: FlowRecipe) -> Path:
     return base_of(folder) if recipe.goes_on else folder
 
 
+def _outline(folder: Path) -> FlowTransformer:
+    """The network of a checkpoint, without its weights."""
+    if (part := folder / "transformer" / DIFFERENCE).is_file():
+        return cast(FlowTransformer, NextDiT.from_config(read_config(part.parent)))
+    outline = find_network(folder, {}).build()
+    return cast(FlowTransformer, type(outline).from_config(outline.config))
+
+
 def _start(recipe: FlowRecipe) -> FlowTransformer:
     folder = _origin(recipe)
     if not recipe.quantize:
         return load_backbone(folder, dtype=torch.float32)
+    if (folder / "transformer" / DIFFERENCE).is_file():
+        raise LuminaError(
+            f"{folder} is stored as what it differs in from another model, and not quantized",
+            hint="leave quantize out",
+        )
     inner = folder / "transformer" if (folder / "transformer").is_dir() else folder
     return NextDiT.from_pretrained(
         inner, quantization_config=_quantization(recipe.quantize), torch_dtype=torch.bfloat16

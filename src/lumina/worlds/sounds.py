@@ -146,7 +146,7 @@ def _steady(kind: Kind, rng: np.random.Generator, seconds: float) -> list[Note]:
     pitch, velocity = int(rng.integers(low, high + 1)), int(rng.integers(85, 120))
     length = float(rng.uniform(*kind.beat))
     starts = np.arange(0.0, seconds, length)
-    # Let go before it is pressed again: later, that would end what was just begun.
+    # A key that is let go after it was pressed again would silence what that began.
     return [Note(float(start), 0.99 * length, pitch, kind.program, velocity) for start in starts]
 
 

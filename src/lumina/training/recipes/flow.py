@@ -169,18 +169,27 @@ class FlowRecipe(Recipe):
     @property
     def goes_on(self) -> bool:
         """Whether adapters go on from those that an earlier run wrote with `parts_of`."""
-        if not (self.start_from and self.parts_of and self.lora_rank) or self.lora_merge:
-            return False
-        from lumina.catalog import find
         from lumina.checkpoints.folder import differs_from
 
-        return differs_from(find(self.start_from).folder, self.parts_of)
+        if not (self.parts_of and self.lora_rank) or self.lora_merge:
+            return False
+        folder = self._start_folder()
+        return folder is not None and differs_from(folder, self.parts_of)
+
+    def _start_folder(self) -> Path | None:
+        """What a run starts from; None where that is not there yet, such as of an earlier part."""
+        from lumina.catalog import find
+
+        try:
+            return find(self.start_from).folder
+        except LuminaError:
+            return None
 
     def _check_sharing(self) -> None:
         sources = {"text_encoder": self.text_encoder, "autoencoder": self.autoencoder}
         if self.lora_rank and not self.lora_merge:
             sources = {k: v for k, v in sources.items() if v}
-            if not self.goes_on:
+            if self._start_folder() and not self.goes_on:
                 sources = {"start_from": self.start_from} | sources
             others = [name for name, of in sources.items() if Path(of).name != self.parts_of]
             if others:
