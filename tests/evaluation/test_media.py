@@ -64,8 +64,8 @@ def test_a_model_of_clips_is_measured(measured, video_folder):
 @pytest.mark.parametrize(
     ("world", "sections"),
     [
-        ("sounds", {"English", "held out", "guidance", "kinds", "languages"}),
-        ("music", {"English", "held out", "languages"}),
+        ("sounds", {"English", "held out", "guidance", "ten seconds", "kinds", "languages"}),
+        ("music", {"English", "held out", "ten seconds", "languages"}),
     ],
 )
 def test_a_model_of_sound_is_measured_by_its_world(measured, sound_folders, world, sections):
