@@ -8,6 +8,8 @@ from lumina.errors import LuminaError
 from lumina.evaluation import media
 from lumina.evaluation.clouds import CloudExam
 from lumina.evaluation.keeping import FOLDER, Keeper
+from lumina.evaluation.results import GRID, RESULT
+from lumina.media import read_record
 from lumina.pipelines.images import Evaluations
 
 
@@ -100,3 +102,25 @@ def test_a_stopped_evaluation_goes_on(tmp_path, points_folder):
     assert resumed["evaluations"] == whole["evaluations"]
     assert {path.name for path in tmp_path.iterdir()} >= {"grid.png", "result.json"}
     assert not (tmp_path / FOLDER).exists()
+
+
+def stop_when_all_are_made(line):
+    if line.startswith("judging"):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("few_clouds")
+def test_an_evaluation_that_was_stopped_while_it_wrote_goes_on(tmp_path, points_folder):
+    """A grid without a result is written once more; one beside nothing that was begun is kept."""
+    pipeline = load(points_folder, device="cpu", dtype="float32")
+    pipeline.set_progress_bar_config(disable=True)
+    how = {"steps": 1, "languages": ["en"], "names": 1, "output": tmp_path, "model": "a"}
+    with pytest.raises(KeyboardInterrupt):
+        media.evaluate(pipeline, CloudExam({}), progress=stop_when_all_are_made, **how)
+    assert not (tmp_path / RESULT).exists()
+    (tmp_path / GRID).write_text("half a picture")
+    result = media.evaluate(pipeline, CloudExam({}), **how)
+    assert read_record(tmp_path / GRID)["settings"] == result["settings"]
+    assert (tmp_path / RESULT).is_file()
+    with pytest.raises(LuminaError, match=f"{GRID} exists"):
+        media.evaluate(pipeline, CloudExam({}), **how)

@@ -211,11 +211,11 @@ def _write(
     described = [_describe(exam, outcome) for outcome, _ in kept]
     pictures = pipeline.as_pictures([medium for _, medium in kept])
     labels = [f"{'right' if one['right'] else 'WRONG'}: {one['prompt']}" for one in described]
-    write_folder(folder, result, pictures, labels)
     for number, ((outcome, medium), facts) in enumerate(zip(kept, described, strict=True)):
         record = {"sample": facts} | {key: result[key] for key in ("settings", "versions")}
         name = f"{number:03}-{outcome.wish.section.replace(' ', '-')}{_ending(exam)}"
         pipeline.write(medium, folder / name, record, force=True)
+    write_folder(folder, result, pictures, labels)
 
 
 def _ending(exam: Exam) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 import lumina
 from lumina.devices import report
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.evaluation.keeping import Keeper
+from lumina.evaluation.keeping import FOLDER, Keeper
 from lumina.media import make_folder, make_grid, write_png, write_whole
 from lumina.worlds.vocabulary import LANGUAGES
 
@@ -153,12 +153,14 @@ def last_row(result: dict[str, Any], called: str) -> str:
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder of a result, unless it has one.
+    """Make the folder of a result, unless it has one; what was begun there goes on.
 
     Raises:
         LuminaError: If it has, or cannot be made.
     """
     make_folder(folder)
+    if (folder / FOLDER).is_dir():
+        return
     for name in (GRID, RESULT):
         if (folder / name).exists():
             raise LuminaError(f"{folder / name} exists", hint="choose another folder")
@@ -167,8 +169,9 @@ def prepare(folder: Path) -> None:
 def write_folder(
     folder: Path, result: dict[str, Any], pictures: Sequence[Image.Image], labels: Sequence[str]
 ) -> None:
-    """Write all numbers, and a grid of pictures with their labels."""
+    """Write a grid of pictures with their labels, and last all numbers."""
+    record = {key: result[key] for key in ("settings", "versions")}
+    grid = make_grid(list(pictures), list(labels))
+    write_png(folder / GRID, grid, record, force=True)
     text = json.dumps(result, indent=2, ensure_ascii=False)
     write_whole(folder / RESULT, f"{text}\n".encode())
-    record = {key: result[key] for key in ("settings", "versions")}
-    write_png(folder / GRID, make_grid(list(pictures), list(labels)), record)
