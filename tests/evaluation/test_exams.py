@@ -5,12 +5,12 @@ import pytest
 
 from lumina.checkpoints.folder import MADE_BY
 from lumina.errors import LuminaError
-from lumina.evaluation.clips import CUT, ClipExam, steps_at
+from lumina.evaluation.clips import CUT, OTHER_SIZES, ClipExam, steps_at
 from lumina.evaluation.exams import Outcome, by_language, worlds_of
 from lumina.evaluation.sounds import SoundExam
 from lumina.evaluation.tunes import TuneExam
 from lumina.types import Size
-from lumina.worlds.motion import FRAMES, Clip, paint_clip
+from lumina.worlds.motion import DIRECTIONS, FRAMES, Clip, paint_clip
 from lumina.worlds.motion_judge import JUMP
 from lumina.worlds.music import FORMS, INSTRUMENTS
 from lumina.worlds.sounds import KINDS
@@ -127,6 +127,13 @@ def test_held_out_clips_are_those_that_training_leaves_out(clips):
     assert {wish.language for wish in plan} == set(LANGUAGES)
 
 
+def test_each_kind_of_motion_has_all_of_the_other_sizes(clips):
+    plan = clips.plan(full=False, names=None, languages=())
+    asked = [wish for wish in plan if wish.section == "other sizes"]
+    pairs = {(wish.brief.kind, wish.arguments["width"], wish.arguments["height"]) for wish in asked}
+    assert len(pairs) == len(DIRECTIONS) * len(OTHER_SIZES) == len(asked)
+
+
 @pytest.mark.usefixtures("soundfont")
 def test_true_sounds_are_heard_and_those_of_other_prompts_are_not(sounds):
     plan = sounds.plan(full=False, names=len(KINDS), languages=())
@@ -153,6 +160,7 @@ def test_long_sounds_last_or_end_and_those_that_begin_again_do_not(sounds):
     wrong = measured(sounds, again)
     assert wrong["ten seconds", "what is steady lasts"] == 0
     silent = measured(sounds, [(wish, 0 * medium) for wish, medium in made])
+    assert silent["ten seconds", "top-1"] == silent["English", "top-1"] == 0
     assert silent["ten seconds", "what is steady lasts"] == 0
     assert silent["ten seconds", "notes and hits end"] == 0
     backwards = measured(sounds, [(wish, medium[::-1]) for wish, medium in made])
@@ -183,7 +191,7 @@ def test_true_pieces_are_heard_and_those_of_other_prompts_are_not(tunes):
 def test_pieces_are_asked_for_in_all_languages(tunes):
     plan = tunes.plan(full=False, names=None, languages=LANGUAGES[1:])
     assert {wish.language for wish in plan} == set(LANGUAGES)
-    for section in ("English", "held out", "ten seconds"):
+    for section in ("English", "held out", "ten seconds", "languages"):
         asked = [wish.brief for wish in plan if wish.section == section]
         assert {tune.form for tune in asked} == set(FORMS)
         assert {tune.instrument for tune in asked} == set(INSTRUMENTS)

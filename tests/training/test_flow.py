@@ -488,6 +488,19 @@ def test_other_data_have_another_digest(recipe):
     assert one.data_digest == same.data_digest != other.data_digest
 
 
+def test_adapters_on_another_model_have_another_digest(recipe, tiny_folder, tmp_path):
+    folder = tmp_path / "start"
+    shutil.copytree(tiny_folder, folder)
+    made = recipe(start_from=str(folder), lora_rank=2)
+    before = start(made).data_digest
+    assert start(made).data_digest == before
+    weights = next((folder / "transformer").glob("*.safetensors"))
+    tensors = load_file(weights)
+    name = next(name for name in tensors if "layers.0" in name)
+    save_file({**tensors, name: tensors[name] + 1}, weights)
+    assert start(made).data_digest != before
+
+
 def test_a_model_of_drawings_has_their_references(recipe, font, tmp_path):
     table = {"kind": "drawings", "scenes": 3, "sizes": ["64x64"]}
     objective = start(recipe(data=(table,), crops={"side": 64}, cache_texts=False))

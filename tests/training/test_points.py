@@ -10,6 +10,7 @@ from lumina.cli import main
 from lumina.flow.path import LINEAR
 from lumina.media import read_record
 from lumina.media.ply import read_points
+from lumina.modalities.points import KEYS
 from lumina.training.flow import FlowObjective
 from lumina.training.recipes import FlowRecipe
 from lumina.training.trainer import train
@@ -85,6 +86,28 @@ def test_a_cloud_of_another_order_of_noise_is_the_same(pipeline):
     cloud = pipeline("a chair", latents=noise, **options).media
     turned = pipeline("a chair", latents=noise[:, :, order], **options).media
     assert torch.allclose(turned, cloud[:, :, order], atol=1e-4)
+
+
+def test_in_large_clouds_all_points_follow_the_first_ones(pipeline):
+    """So these follow no others, and the order of both has no effect."""
+    noise = torch.randn(1, 3, 2 * KEYS, generator=seeded())
+    options = {"points": 2 * KEYS, "num_inference_steps": 2, "output_type": "latent"}
+    cloud = pipeline("a chair", latents=noise, **options).media
+    order = torch.cat([torch.randperm(KEYS), KEYS + torch.randperm(KEYS)])
+    turned = pipeline("a chair", latents=noise[:, :, order], **options).media
+    assert torch.allclose(turned, cloud[:, :, order], atol=1e-4)
+    noise[:, :, KEYS + 1 :] += 1
+    others = pipeline("a chair", latents=noise, **options).media
+    assert torch.allclose(others[:, :, : KEYS + 1], cloud[:, :, : KEYS + 1], atol=1e-5)
+    assert not torch.allclose(others[:, :, KEYS + 1 :], cloud[:, :, KEYS + 1 :], atol=0.1)
+    noise[:, :, 0] += 1
+    moved = pipeline("a chair", latents=noise, **options).media
+    assert (moved - others)[:, :, KEYS:].abs().max() > 1e-4
+
+
+def test_an_argument_that_there_is_not_is_refused_with_the_nearest(pipeline):
+    with pytest.raises(TypeError, match="Pipeline has no argument 'num_points'; did you mean 'poi"):
+        pipeline("a chair", num_points=300)
 
 
 def test_clouds_do_not_depend_on_their_company(pipeline):

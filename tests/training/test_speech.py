@@ -128,6 +128,16 @@ def test_sounds_do_not_depend_on_their_company(pipeline):
     assert np.array_equal(both[1], alone[0])
 
 
+def test_each_text_may_have_its_own_negative_prompt(pipeline):
+    texts, away = ["the red cat", "two"], ["the red hat", ""]
+    options = {"num_inference_steps": 1, "generator": [seeded(1), seeded(2)], "output_type": "mel"}
+    both = pipeline(texts, negative_prompt=away, **options).media
+    assert np.array_equal(both[0], say(pipeline, generator=seeded(1), negative_prompt=away[0]))
+    assert np.array_equal(both[1], say(pipeline, "two", generator=seeded(2)))
+    with pytest.raises(ValueError, match="batch size 1"):
+        pipeline(texts, negative_prompt=["the red hat"], **options)
+
+
 def test_a_callback_may_end_guidance_and_stop(pipeline):
     def end(pipeline, index, timestep, tensors):
         pipeline._guidance_scale = 1.0

@@ -139,6 +139,6 @@ def test_what_spins_is_found_from_whatever_angle_it_begins(patterns, cast, lineu
 
 def test_frames_of_one_color_show_nothing(lineup):
     verdict = judge_clip(lineup, Clip("🍎"), np.full((8, 64, 64, 3), 255, np.uint8))
-    assert (verdict.found, verdict.clip.kind) == (None, "still")
+    assert (verdict.found, verdict.kind) == (None, "still")
     right = (verdict.is_found, verdict.is_kind_right, verdict.is_smooth)
     assert right == (False, False, False)

@@ -135,5 +135,19 @@ def test_a_piece_that_stops_early_keeps_neither_tempo_nor_key_nor_all_pitches():
     assert not half.key
 
 
-def test_silence_has_no_notes():
-    assert len(hear(np.zeros(RATE, np.float32)).starts) == 0
+def test_silence_has_no_notes_and_no_instrument():
+    silence = np.zeros(2 * RATE, np.float32)
+    assert len(hear(silence).starts) == 0
+    for name in INSTRUMENTS:
+        tune = replace(SCALE, instrument=name)
+        verdict = judge_tune(silence, tune, instruments=usual_judge("music"))
+        assert verdict == (False, 0.0, False, False)
+
+
+def test_a_first_note_that_is_late_is_the_first_beat():
+    notes = compose(SCALE, np.random.default_rng(0), beats=9)
+    first, others = ([notes[0], *[()] * 8], [(), *notes[1:]])
+    late, rest = (plucked(part, SCALE.beat, 0.2 + 9 * SCALE.beat) for part in (first, others))
+    heard = hear(np.roll(late, round(0.045 * RATE)) + rest)
+    assert len(heard.starts) == 9
+    assert pitch_share(heard, SCALE, beats=9) == 1.0

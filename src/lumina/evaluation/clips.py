@@ -56,7 +56,7 @@ FULL = {ENGLISH: 300, HELD_OUT: 300, LONGER: 120, FIRST: 120, SIZES: 120}
 EACH_LANGUAGE = {False: 6, True: 24}
 """Clips in each language, quick and full."""
 
-OTHER_SIZES = ((1.0, 1.5), (1.5, 1.0), (1.25, 0.75), (1.5, 1.5))
+OTHER_SIZES = ((1.25, 0.75), (0.75, 1.25), (1.25, 1.25), (1.5, 1.25))
 """Widths and heights that are asked for in turn, in those of the usual size."""
 
 CUT, STILL = 2.0, 0.02  # STILL is added to changes of pixels, which are noise below it
@@ -157,7 +157,9 @@ class ClipExam:
         }
 
     def _wish(self, section: str, clip: Clip, number: int, language: str = "en") -> Wish:
-        across, down = (1, 1) if section != SIZES else OTHER_SIZES[number % len(OTHER_SIZES)]
+        # Sizes take turns at another pace than kinds of motion, so that each kind has them all.
+        turn = (number // len(DIRECTIONS) + number) % len(OTHER_SIZES)
+        across, down = (1, 1) if section != SIZES else OTHER_SIZES[turn]
         arguments: dict[str, Any] = {
             "width": round(across * self.width / SIZE_MULTIPLE) * SIZE_MULTIPLE,
             "height": round(down * self.height / SIZE_MULTIPLE) * SIZE_MULTIPLE,

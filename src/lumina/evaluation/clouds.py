@@ -1,7 +1,7 @@
 """Exam of models of point clouds: how like clouds of held-out solids theirs are.
 
 For each number of points, as many clouds are made as there are true ones, with captions of other
-held-out solids of all kinds in turn. By Chamfer distance, of at most 2,048 points of each cloud:
+held-out solids, of kinds drawn by chance. By Chamfer distance, of at most 2,048 points of each:
 are the nearest clouds of each cloud of its own side (1-NNA), how far is each true cloud from the
 nearest made one (MMD), how many true clouds are nearest to a made one (COV), and is the nearest
 true cloud of the kind that was asked for? True examples are clouds of the solids whose captions

@@ -41,6 +41,9 @@ LONG_SECONDS = 10.0
 REST = 40.0
 """Decibels below the loudest moment of a sound, at which nothing is heard."""
 
+NOTHING = Verdict("nothing", 1.0)
+"""What silence is taken for."""
+
 SEED = 8642
 """Nothing is trained with it."""
 
@@ -49,7 +52,7 @@ class SoundVerdict(NamedTuple):
     """What is known of a sound.
 
     Args:
-        kind: The nearest one.
+        kind: The nearest one, or `NOTHING`.
         lasts: Whether it is heard in every half second.
         ends: Whether it is heard, and at rest in the last two seconds.
     """
@@ -109,7 +112,8 @@ class SoundExam:
         parts = np.array_split(level > -REST, max(1, round(2 * len(medium) / SAMPLE_RATE)))
         heard = [bool(part.any()) for part in parts]
         ends = any(heard) and not any(heard[-4:])
-        return SoundVerdict(usual_judge("sounds").judge(medium), all(heard), ends)
+        kind = usual_judge("sounds").judge(medium) if any(heard) else NOTHING
+        return SoundVerdict(kind, all(heard), ends)
 
     def measure(self, outcomes: Sequence[Outcome]) -> list[Line]:
         """How many are right: of all, of instruments and effects, with guidance and without."""

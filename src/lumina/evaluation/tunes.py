@@ -113,7 +113,7 @@ def _pitch_of_scales(section: str, outcomes: Sequence[Outcome]) -> list[Line]:
 
 def _turn(section: str, number: int) -> int:
     """Which turn of the forms it is; they take turns faster where there are few pieces."""
-    return number // len(INSTRUMENTS) + (number if section == LONG else 0)
+    return number // len(INSTRUMENTS) + (number if section in (LONG, SPOKEN) else 0)
 
 
 def _draw_tunes(section: str, language: str, count: int) -> list[Tune]:

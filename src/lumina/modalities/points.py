@@ -1,8 +1,9 @@
 """Point clouds as tokens: one a point, without order, and known by coordinates alone.
 
-A network is trained on clouds of `TRAINED_POINTS` points and used for up to `MOST_POINTS`. Two
-things make up for the difference: features that follow how dense a cloud is, and noise whose large
-features do not depend on it.
+A network is trained on clouds of `TRAINED_POINTS` points and used for up to `MOST_POINTS`. Three
+things make up for the difference: features that follow how dense a cloud is, noise whose large
+features do not depend on it, and attention to `KEYS` points alone, so that the time of a step grows
+with the number of points and not with its square.
 """
 
 import math
@@ -20,9 +21,14 @@ from lumina.errors import LuminaError
 from lumina.media.point_pictures import draw_points
 from lumina.modalities import Latents, Modality, Scaling
 from lumina.modalities.point_pairing import pair_noise
+from lumina.nn.attention import fused_attend
 
 TRAINED_POINTS = 256
 MOST_POINTS = 8192
+
+KEYS = 512
+"""Points that all points of a larger cloud attend to: the first of it, which noise has drawn like
+all others."""
 
 SCALE = 4.0
 """Factor from points within 0.5 of the middle to what the network sees, whose deviation is 1."""
@@ -138,6 +144,18 @@ def features(
     return torch.cat([x.float(), *waves], dim=-1).to(x.dtype)
 
 
+def attend_to_few(
+    query: Float[Tensor, "b n h k"],
+    key: Float[Tensor, "b n g k"],
+    value: Float[Tensor, "b n g k"],
+    *,
+    mask: None = None,
+    scale: float | None = None,
+) -> Float[Tensor, "b n h k"]:
+    """Attend to the first `KEYS` points: an `Attend`."""
+    return fused_attend(query, key[:, :KEYS], value[:, :KEYS], scale=scale)
+
+
 class PointCodec:
     """Points and what a flow makes of them, which are the same but for their scale."""
 
@@ -193,8 +211,12 @@ class PointModality(Modality):
         return features(x.mT, times, x.shape[-1]).mT
 
     def positions(self, network: Any, x: Tensor) -> dict[str, Any]:
-        """There are none."""
-        return {}
+        """There are none; in large clouds all attend to a few, unless processes share the points.
+
+        Scores are about those of all points, since those that attention sees are a fair sample.
+        """
+        is_shared = getattr(network, "_parallel_config", None) is not None
+        return {} if x.shape[-1] <= KEYS or is_shared else {"attend": attend_to_few}
 
     def show(self, medium: Float[np.ndarray, "n 3"]) -> Image.Image:
         """A picture of the cloud."""

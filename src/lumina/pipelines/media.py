@@ -20,7 +20,7 @@ from lumina.flow.sample import begin_steps
 from lumina.modalities import Codec, Modality, Scaling, find_modality
 from lumina.pipelines import checks
 from lumina.pipelines.pictures import refuse_step_cache
-from lumina.pipelines.sampling import Sampling
+from lumina.pipelines.sampling import Sampling, sampling_of
 from lumina.pipelines.text import TextPipeline
 from lumina.pipelines.velocity import Condition, as_guidance_scale, cache_for
 from lumina.types import Velocity
@@ -165,7 +165,7 @@ class MediaPipeline(TextPipeline):
         if isinstance(away, list):
             settings = settings | {"negative_prompt": [one for one in away for _ in range(each)]}
         repeated = [one for one in prompts for _ in range(each)]
-        return repeated, Sampling(**{"guided_channels": None, **settings})
+        return repeated, sampling_of(self, {"guided_channels": None} | settings)
 
     @torch.no_grad()
     def _sample(

@@ -1,9 +1,10 @@
 """How pictures are sampled: settings that all tasks share."""
 
+import difflib
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -106,3 +107,19 @@ class Sampling:
         if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
             return list(callback.tensor_inputs)
         return list(self.callback_on_step_end_tensor_inputs)
+
+
+def sampling_of(pipeline: object, given: Mapping[str, Any]) -> Sampling:
+    """All settings of a call, of which a pipeline was given some besides its own arguments.
+
+    Raises:
+        TypeError: If there is no such argument.
+    """
+    known = [field.name for field in fields(Sampling)]
+    for name in given:
+        if name not in known:
+            own = inspect.signature(type(pipeline).__call__).parameters
+            close = difflib.get_close_matches(name, [*own, *known], 1)
+            suggestion = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{type(pipeline).__name__} has no argument {name!r}{suggestion}")
+    return Sampling(**given)

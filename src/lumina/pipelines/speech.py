@@ -24,6 +24,7 @@ from lumina.flow.sample import begin_steps
 from lumina.modalities.sound.mel import MELS, SAMPLE_RATE
 from lumina.modalities.speech import MODALITY, SCALING, SpeechCodec, tell
 from lumina.pipelines.audio import VOCODERS, load_vocoder
+from lumina.pipelines.checks import negative_prompts
 from lumina.pipelines.images import Evaluations, ImagePipeline
 from lumina.pipelines.media import MediaOutput, Source, sources_of
 from lumina.spelling import SPEEDS, VOICES, count_frames, read_letters
@@ -100,7 +101,7 @@ class LuminaSpeechPipeline(ImagePipeline):
         speed: float = 1.0,
         num_inference_steps: int = 16,
         guidance_scale: float = 2.0,
-        negative_prompt: str | None = None,
+        negative_prompt: str | list[str] | None = None,
         num_sounds_per_prompt: int = 1,
         generator: Source = None,
         output_type: str = "np",
@@ -115,7 +116,8 @@ class LuminaSpeechPipeline(ImagePipeline):
             speed: How much faster than usual, 0.8 to 1.25.
             num_inference_steps: Steps from noise to speech, 1 or more.
             guidance_scale: How closely to follow text and voice; 1 or less does not guide.
-            negative_prompt: What to keep away from sounding like, in the same time.
+            negative_prompt: What to keep away from sounding like, in the same time: one text for
+                all prompts, or one for each.
             num_sounds_per_prompt: Sounds of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each sound.
             output_type: "np" for waveforms, or "mel" for their spectrograms, as
@@ -132,19 +134,19 @@ class LuminaSpeechPipeline(ImagePipeline):
         """
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         texts = [read_letters(text) for text in texts for _ in range(num_sounds_per_prompt)]
-        away = read_letters(negative_prompt) if negative_prompt else ""
+        away = _read_each(negative_prompt, len(texts), num_sounds_per_prompt)
         self._check(voice, speed, output_type)
         sources = sources_of(generator, len(texts))
         self._guidance, self._guidance_scale = Guidance(channels=None), guidance_scale
         self._begin_call()
         media = []
-        for text, source in zip(texts, sources, strict=True):
+        for text, other, source in zip(texts, away, sources, strict=True):
             if self.interrupt:
                 break
             self._evaluations = Evaluations()
             frames = count_frames(text, voice, speed=speed)
             total = frames + REST
-            hints = torch.stack([tell(one, total, spoken=frames) for one in (text, away)])
+            hints = torch.stack([tell(one, total, spoken=frames) for one in (text, other)])
             x = self._say(hints, voice, num_inference_steps, source, callback_on_step_end)
             mel = SCALING.unscale(x)
             media += (
@@ -208,6 +210,13 @@ class LuminaSpeechPipeline(ImagePipeline):
         times = t.expand(len(x))
         seen = MODALITY.enter(x, times, hints).to(self.transformer.dtype)
         return self.transformer(seen, times, class_labels=labels, return_dict=False)[0].to(x.dtype)
+
+
+def _read_each(away: str | list[str] | None, texts: int, each: int) -> list[str]:
+    """Letters of a negative prompt for each text; "" for none."""
+    if isinstance(away, list):
+        away = [one for one in away for _ in range(each)]
+    return [read_letters(one) if one else "" for one in negative_prompts(away, None, texts)]
 
 
 def vocoder_folder(part: Path) -> Path:

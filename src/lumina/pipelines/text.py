@@ -30,7 +30,7 @@ from lumina.pipelines import checks
 from lumina.pipelines.adoption import adopt
 from lumina.pipelines.images import ImagePipeline
 from lumina.pipelines.pictures import encode_pixels
-from lumina.pipelines.sampling import USUAL, Sampling
+from lumina.pipelines.sampling import USUAL, Sampling, sampling_of
 from lumina.pipelines.single_file import load_single_file
 from lumina.pipelines.velocity import Condition, TextVelocity, as_guidance_scale, repeat_rows
 from lumina.requests import SIZE_MULTIPLE
@@ -302,7 +302,7 @@ class TextPipeline(ImagePipeline):
     def _settings(self, given: dict[str, Any]) -> Sampling:
         """All settings of a call that begins: those that were given, and what is usual here."""
         self._begin_call()
-        return Sampling(**{**USUAL[self.config["preset"]], **given})
+        return sampling_of(self, USUAL[self.config["preset"]] | given)
 
     def _make_velocity(
         self,

@@ -13,15 +13,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lumina.catalog import find
 from lumina.devices import move
 from lumina.errors import LuminaError
 from lumina.flow.path import flow_loss
 from lumina.flow.times import draw_logit_normal, draw_uniform, shift_times
 from lumina.media import make_grid
 from lumina.modalities import find_modality
-from lumina.nn.attention import float32_attend
 from lumina.pipelines.assembly import text_encoder_folder, tokenizer_folder, vae_folder
 from lumina.requests.sizes import read_axes
+from lumina.training.attending import attend_in_training
 from lumina.training.conditions import Conditions, read_entry
 from lumina.training.data.dataset import Encoded, Stages, Survey, encode, survey
 from lumina.training.data.encoding import Encoding, draw_latents
@@ -34,7 +35,6 @@ from lumina.training.recipes import FlowRecipe
 from lumina.training.reporting import say
 from lumina.training.sharding import ALONE, Share, in_turn, own_share
 from lumina.training.starting import make_network
-from lumina.types import Attend
 from lumina.worlds.references import write_references
 from lumina.worlds.vocabulary import choose_things
 
@@ -98,8 +98,13 @@ class FlowObjective:
 
     @property
     def data_digest(self) -> str:
-        """What tells the latents that are trained on, and captions if kept, from any others."""
+        """What tells the latents that are trained on, and captions if kept, from any others.
+
+        And what tells the weights that adapters are trained on, which no state of a run has.
+        """
         digest = hashlib.sha256()
+        if self.recipe.lora_rank:
+            digest.update(find(self.recipe.start_from).fingerprint().encode())
         for key in [*chain(*self.encoded.keys), *sorted(self.encoded.text_keys)]:
             digest.update(f"{key}\n".encode())
         return digest.hexdigest()[:16]
@@ -171,23 +176,15 @@ class FlowObjective:
         return flow_loss(velocity, batch.noise, batch.data, batch.times)
 
     def _velocity(self, batch: Samples, points: Any, times: Float[Tensor, " b"]) -> Any:
-        attend = self._attend()
         module: Any = self.module
+        attends = dict.fromkeys(("attend", "attend_text"), attend_in_training(module, self.recipe))
         return module(
             self.modality.enter(points, times, batch.hints),
             times,
             return_dict=False,
-            attend=attend,
-            attend_text=attend,
             **self.conditions.arguments(batch.condition),
-            **self.modality.positions(module, points),
+            **attends | self.modality.positions(module, points),
         )[0]
-
-    def _attend(self) -> Attend | None:
-        """What is fast on a CPU; elsewhere, and where tokens are shared, the kernel that is set."""
-        device = next(self.module.parameters()).device
-        is_plain = device.type == "cpu" and self.recipe.context_parallel == 1
-        return float32_attend if is_plain else None
 
     def _draw_time(self, generator: torch.Generator) -> Float[Tensor, "1"]:
         recipe = self.recipe

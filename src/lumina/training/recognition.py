@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lumina.backbones.recognizer import NextDiTClassifier
 from lumina.media import make_grid
 from lumina.modalities.labels import rank, to_tensor
-from lumina.nn.attention import float32_attend
 from lumina.pipelines.recognition import LuminaRecognitionPipeline
+from lumina.training.attending import attend_in_training
 from lumina.training.recipes import RecognitionRecipe
 from lumina.training.sharding import ALONE, Share
 from lumina.types import Size
@@ -121,7 +121,8 @@ class RecognitionObjective:
         together = [picture.to(device) for picture in pictures]
         are_alike = len({picture.shape for picture in pictures}) == 1
         return self.module(
-            torch.stack(together) if are_alike else together, attend=float32_attend
+            torch.stack(together) if are_alike else together,
+            attend=attend_in_training(self.module, self.recipe),
         ).logits
 
     def _validate_at(self, scale: tuple[float, float]) -> float:

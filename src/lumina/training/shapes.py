@@ -20,7 +20,7 @@ from lumina.flow.solvers import SOLVERS, integrate
 from lumina.flow.times import shift_times, uniform_times
 from lumina.media import make_grid
 from lumina.modalities.image import to_pixels
-from lumina.nn.attention import float32_attend
+from lumina.training.attending import attend_in_training
 from lumina.training.recipes import ShapesRecipe
 from lumina.training.sharding import ALONE, Share
 from lumina.worlds.shapes import CLASSES, COLORS, SHAPES, draw_shape, paint_shape
@@ -113,5 +113,6 @@ class ShapesObjective:
     def _velocity(
         self, labels: Int[Tensor, " b"], x: Float[Tensor, "b 3 rows cols"], times: Tensor
     ) -> Float[Tensor, "b 3 rows cols"]:
-        settings: dict[str, Any] = {"return_dict": False, "attend": float32_attend}
-        return self.module(x, times, class_labels=labels, **settings)[0]
+        attend = attend_in_training(self.module, self.recipe)
+        module: Any = self.module
+        return module(x, times, class_labels=labels, attend=attend, return_dict=False)[0]

@@ -286,7 +286,8 @@ class Run:
         facts = self.checkpoints.facts(path)
         if facts.get("data", self._data()) != self._data():
             raise LuminaError(
-                f"the data are others than those that the run in {self.out} began with",
+                f"the data, or the model under adapters, are others than when the run in {self.out}"
+                " began",
                 hint="give another out=FOLDER, or undo the change",
             )
         tensors = self._tensors()

@@ -66,7 +66,8 @@ def find_beats(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " n
     ]
     _, first, beat = max(fits)
     numbers, errors = _on_beats(starts, first, beat)
-    near = np.flatnonzero((np.abs(errors) < _LATE) & (numbers >= 0))
+    near = np.flatnonzero(np.abs(errors) < _LATE)
+    numbers -= numbers[near].min()
     line = np.polyfit(numbers[near], starts[near], 1) if len(near) > 1 else (beat, first)
     found = np.polyval(line, np.arange(numbers[near].max() + 1))
     return np.maximum(found, 0.0)

@@ -24,7 +24,7 @@ class TuneVerdict(NamedTuple):
     """Which parts of a request a piece of music keeps.
 
     Args:
-        instrument: Whether the nearest instrument is the one asked for.
+        instrument: Whether the nearest instrument is the one asked for, if a note is heard.
         pitch: Share of the notes within half a semitone of what was asked for, in any octave. Notes
             that the length has time for and that are not heard are wrong ones.
         tempo: Whether it is within 8 %, in a piece that fills its length.
@@ -42,9 +42,9 @@ def judge_tune(
 ) -> TuneVerdict:
     """Judge a waveform at 16 kHz by the piece that was asked for."""
     heard = hear(waveform)
-    instrument = instruments.judge(waveform).name == tune.instrument
     if len(heard.starts) == 0:
-        return TuneVerdict(instrument, 0.0, tempo=False, key=False)
+        return TuneVerdict(instrument=False, pitch=0.0, tempo=False, key=False)
+    instrument = instruments.judge(waveform).name == tune.instrument
     tempo = tempo_of(heard.starts)
     beats = count_beats(tune, len(waveform) / SAMPLE_RATE)
     is_whole = len(heard.starts) >= WHOLE * beats

@@ -41,17 +41,18 @@ def draw_solid(rng: np.random.Generator, kind: str | None = None) -> Solid:
 
 
 def held_out_solids(count: int, *, seed: int = 0) -> list[Solid]:
-    """Solids for judging, of all kinds in turn.
+    """Solids for judging, of kinds that are drawn by chance.
 
-    Shapes are continuous, so that those of another generator never equal them.
+    Shapes are continuous, so that those of another generator never equal them. If kinds took turns,
+    two lists would be more alike than chance: a solid would have one more of its kind in the other
+    list than beside it in its own.
 
     Args:
         count: How many.
         seed: Which of many such lists.
     """
     rng = np.random.default_rng([HELD_OUT, seed])
-    kinds = list(KINDS)
-    return [draw_solid(rng, kinds[number % len(kinds)]) for number in range(count)]
+    return [draw_solid(rng) for _ in range(count)]
 
 
 def build_surface(solid: Solid) -> Triangles:
