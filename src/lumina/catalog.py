@@ -149,7 +149,7 @@ MODELS = {
             summary="clouds of twelve kinds of solids, of 256 to 8,192 points",
             task="text to points",
             # More guidance makes clouds of a prompt alike.
-            defaults={"steps": 8, "guidance": 2.0},
+            defaults={"steps": 8, "guidance": 1.25},
         ),
         Model(
             name="lumina-mini-recognition",

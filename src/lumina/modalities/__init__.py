@@ -63,6 +63,18 @@ class Modality(Protocol):
     """
 
     needs_autoencoder: bool
+    axes: Sequence[str] = ()
+    """What the numbers of a size count."""
+    endings: Sequence[str] = ()
+    """How files end that it can be trained on; none where media come from worlds alone."""
+
+    def read(self, path: Path, size: Sequence[int]) -> np.ndarray:
+        """The part of a file that is trained on, as large as asked.
+
+        Raises:
+            LuminaError: If the file cannot be read, or is smaller than that.
+        """
+        raise NotImplementedError
 
     def open(self, autoencoder: Path, device: torch.device) -> Codec:
         """Load what encodes and decodes."""

@@ -7,17 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from lumina.backbones.flag_dit import FlagDiT
+from lumina.errors import LuminaError
 from lumina.media import put_side_by_side
+from lumina.media.video import read_clip
 from lumina.modalities import Latents, Modality, Scaling
 from lumina.modalities import image as images
 from lumina.nn.extrapolation import RopeScaling
 
 LENT = 8
 """Channels of a head that rows and columns lend to frames."""
+
+RATE = 8.0
+"""Frames of a second of a file that are trained on, which is how fast clips play."""
 
 KNOWN_SHARE = 0.25
 """Share of clips of training whose first frames are told."""
@@ -59,6 +64,22 @@ class VideoModality(Modality):
     """
 
     needs_autoencoder = True
+    axes = ("width", "height", "frames")
+    endings = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
+
+    def read(self, path: Path, size: Sequence[int]) -> UInt8[np.ndarray, "frames height width 3"]:
+        """The middle of the first frames of a clip, `RATE` a second."""
+        width, height, count = size
+        clip, rate = read_clip(path)
+        chosen = np.round(np.arange(count) * rate / RATE).astype(int)
+        if chosen[-1] >= len(clip):
+            raise LuminaError(
+                f"{path} is {len(clip) / rate:.1f} seconds long, and {count / RATE:.1f} are needed",
+                hint="ask for fewer frames",
+            )
+        frames = (Image.fromarray(clip[number]) for number in chosen)
+        fitted = (ImageOps.fit(one, (width, height), Image.Resampling.BICUBIC) for one in frames)
+        return np.stack([np.asarray(one) for one in fitted])
 
     def open(self, autoencoder: Path, device: torch.device) -> VideoCodec:
         """Load the image autoencoder."""

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from lumina.checkpoints.folder import read_config
 from lumina.errors import LuminaError
+from lumina.media.sound import FORMATS, read_sound
 from lumina.modalities import Latents, Modality, Scaling
 from lumina.modalities.sound.autoencoder import MelAutoencoder
-from lumina.modalities.sound.mel import waveform_to_mel
+from lumina.modalities.sound.mel import HOP, waveform_to_mel
 from lumina.modalities.sound.spectrogram import draw_spectrogram
 
 
@@ -58,6 +59,14 @@ class SoundModality(Modality):
     """Sounds of any length, whose size is that of their spectrogram, in frames of 16 ms."""
 
     needs_autoencoder = True
+    axes = ("frames of 16 ms",)
+    endings = tuple(FORMATS)
+
+    def read(self, path: Path, size: Sequence[int]) -> Float[np.ndarray, " samples"]:
+        """The beginning of a sound, followed by silence if it is shorter."""
+        samples = size[0] * HOP
+        waveform = read_sound(path)[:samples]
+        return np.pad(waveform, (0, samples - len(waveform)))
 
     def open(self, autoencoder: Path, device: torch.device) -> SoundCodec:
         """Load the autoencoder, which is all that encoding needs."""

@@ -102,8 +102,17 @@ class StoredPicture:
         Raises:
             BrokenPictureError: If they cannot be read.
         """
-        with _explained(), self.place.open() as stream:
-            return hashlib.sha256(stream.read()).hexdigest()
+        return digest_of(self.place)
+
+
+def digest_of(place: Place) -> str:
+    """SHA-256 of the bytes at a place.
+
+    Raises:
+        BrokenPictureError: If they cannot be read.
+    """
+    with _explained(), place.open() as stream:
+        return hashlib.sha256(stream.read()).hexdigest()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,9 +1,15 @@
-"""Pictures in folders: with files of captions beside them, or with a folder for each class."""
+"""Files in folders: with captions beside them, or pictures in a folder for each class."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lumina.errors import LuminaError
-from lumina.training.data.decoding import BrokenPictureError, FilePlace
+from lumina.modalities import find_modality
+from lumina.requests import read_axes
+from lumina.training.data.decoding import BrokenPictureError, FilePlace, digest_of
 from lumina.training.data.examples import Found
 from lumina.training.data.gathering import (
     SUFFIXES,
@@ -14,7 +20,7 @@ from lumina.training.data.gathering import (
     split_lines,
     strip,
 )
-from lumina.training.data.sources import ClassesSource, FolderSource
+from lumina.training.data.sources import ClassesSource, FolderSource, MediaSource
 
 
 def find_in_folder(source: FolderSource) -> Found:
@@ -56,9 +62,58 @@ def find_classes(source: ClassesSource) -> Found:
     return gathering.found()
 
 
+@dataclass(frozen=True)
+class StoredMedium:
+    """A sound, a clip or a cloud in a file, at a size."""
+
+    path: Path
+    modality: str
+    size: tuple[int, ...]
+
+    def open(self) -> np.ndarray:
+        """What is trained on.
+
+        Raises:
+            BrokenPictureError: If it cannot be read, or is too small.
+        """
+        try:
+            return find_modality(self.modality).read(self.path, self.size)
+        except LuminaError as error:
+            raise BrokenPictureError(error.args[0]) from error
+
+    def digest(self) -> str:
+        """SHA-256 of the bytes.
+
+        Raises:
+            BrokenPictureError: If they cannot be read.
+        """
+        return digest_of(FilePlace(self.path))
+
+
+def find_media(source: MediaSource) -> Found:
+    """Files of a folder and of those in it at each size, by name."""
+    folder = Path(source.path).expanduser()
+    gathering = Gathering(source.title, clean=source.clean)
+    files = list_files(folder, find_modality(source.modality).endings)
+    for size in map(read_axes, source.sizes):
+        for file in files:
+            name = file.relative_to(folder).as_posix()
+            key = name if len(source.sizes) == 1 else f"{'x'.join(map(str, size))} {name}"
+            with gathering.finding(key):
+                medium = StoredMedium(file, source.modality, size)
+                notes = _notes_beside(file, source.caption)
+                gathering.add_medium(key, medium, notes, origin=name)
+    return gathering.found()
+
+
 def list_pictures(folder: Path) -> list[Path]:
     """Files that are named as pictures are, in a folder and those in it; no hidden ones."""
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    return list_files(folder, SUFFIXES)
+
+
+def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """Files with one of some endings, in a folder and those in it; no hidden ones."""
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in endings]
     return sorted(path for path in files if not _is_hidden(path.relative_to(folder)))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lumina.encoders.cleaning import clean_caption
 from lumina.training.data.decoding import BrokenPictureError, Place, StoredPicture
-from lumina.training.data.examples import Example, Found, Written
+from lumina.training.data.examples import Example, Found, Medium, Written
 from lumina.training.data.report import Broken, Report
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
@@ -60,17 +60,29 @@ class Gathering:
         Raises:
             BrokenPictureError: If it is no picture.
         """
+        self.add_medium(name, StoredPicture.at(place), notes)
+
+    def add_medium(self, name: str, medium: Medium, notes: Notes, *, origin: str = "") -> None:
+        """Take any medium, in the same way.
+
+        Args:
+            name: As in `add`.
+            medium: What is trained on.
+            notes: As in `add`.
+            origin: As that of an `Example`.
+        """
         self._keys[name] += 1
         key = name if self._keys[name] == 1 else f"{name}#{self._keys[name]}"
-        picture = StoredPicture.at(place)
         captions = notes.captions
         if self._clean:
             captions = strip(tuple(map(clean_caption, captions)))
         if not captions and notes.label is None:
             self._report.without_caption.append(key)
             return
-        example = Example(key, picture, Written(captions), notes.label, notes.loss_weight)
-        self._examples.append(example)
+        written = Written(captions)
+        self._examples.append(
+            Example(key, medium, written, notes.label, notes.loss_weight, origin=origin)
+        )
 
     def found(self) -> Found:
         """What there is."""

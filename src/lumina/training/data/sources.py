@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lumina.errors import LuminaError, UnknownNameError, refuse_missing_library
-from lumina.requests import read_size
+from lumina.modalities import find_modality
+from lumina.requests import read_axes, read_size
 from lumina.settings import from_table, setting
 from lumina.worlds import WORLDS, find_world
 
 if TYPE_CHECKING:
     from lumina.training.data.examples import Found
+
+OF_FILES = ("sound", "video", "points")
+"""Modalities whose files can be trained on, besides pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,38 @@ class FolderSource(Source):
         from lumina.training.data.folders import find_in_folder
 
         return find_in_folder(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaSource(Source):
+    """Sounds, clips or clouds of a folder and those in it, with captions as those of pictures."""
+
+    path: str = setting("", "the folder")
+    of: str = setting("sound", "what its files are", choices=OF_FILES)
+    sizes: tuple[str, ...] = setting(
+        (), "sizes that each is taken at: 192 frames of 16 ms, 64x64x8 of a clip, 256 points"
+    )
+    caption: str = setting("", "caption of every file that has no file of captions")
+
+    @property
+    def modality(self) -> str:
+        """What its files are."""
+        return self.of
+
+    def check(self) -> None:
+        """Refuse a folder that is not there, and sizes of another kind."""
+        refuse_missing_folder(self.path)
+        axes = find_modality(self.of).axes
+        if not self.sizes or any(len(read_axes(size)) != len(axes) for size in self.sizes):
+            raise LuminaError(
+                f"sizes of {self.title} are {list(self.sizes)}", hint=f"give {' x '.join(axes)}"
+            )
+
+    def find(self) -> "Found":
+        """Its files at each size, by name."""
+        from lumina.training.data.folders import find_media
+
+        return find_media(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +286,7 @@ class WorldSource(Source):
 
 KINDS: dict[str, type[Source]] = {
     "folder": FolderSource,
+    "media": MediaSource,
     "classes": ClassesSource,
     "jsonl": JsonlSource,
     "original": OriginalSource,
