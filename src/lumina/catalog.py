@@ -388,7 +388,12 @@ def load(
                 f"{name} has its own {flag}", hint="only a network alone takes another"
             )
     check_folder(checkpoint.folder)
-    return load_folder(checkpoint.folder, dtype=numbers, preset=preset).to(place)
+    pipeline = load_folder(checkpoint.folder, dtype=numbers, preset=preset).to(place)
+    if hasattr(pipeline, "usual"):
+        names = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
+        usual = checkpoint.defaults
+        pipeline.usual = {names[name]: usual[name] for name in names if name in usual}
+    return pipeline
 
 
 def download(name: str) -> Path:

@@ -116,8 +116,8 @@ class LuminaAudioPipeline(MediaPipeline):
         self,
         prompt: str | list[str],
         seconds: float | None = None,
-        num_inference_steps: int = 30,
-        guidance_scale: float | Sequence[float] = 4.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
         negative_prompt: str | list[str] | None = None,
         num_sounds_per_prompt: int = 1,
         generator: Source = None,
@@ -131,8 +131,10 @@ class LuminaAudioPipeline(MediaPipeline):
         Args:
             prompt: What is heard: a text, or a list of texts.
             seconds: How long each sound is, above 0 and up to 60. None is the usual length.
-            num_inference_steps: Steps from noise to data, 1 or more.
-            guidance_scale: How closely to follow the prompt; 1 or less does not guide.
+            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model
+                that `lumina.load` has loaded, as the command takes it, else 30.
+            guidance_scale: How closely to follow the prompt; 1 or less does not guide. None is what
+                suits the model, else 4.
             negative_prompt: What to keep away from.
             num_sounds_per_prompt: Sounds of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each sound.

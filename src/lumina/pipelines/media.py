@@ -101,6 +101,9 @@ class MediaPipeline(TextPipeline):
     Subclasses name their modality, and say how an autoencoder among the parts decodes.
     """
 
+    usual: dict[str, Any] = {}
+    """Fields of `Sampling` that suit the model, as `lumina.load` has found it."""
+
     _modality: ClassVar[str]
     _has_presets = False
     # How positions and attention of pictures are read.
@@ -149,7 +152,8 @@ class MediaPipeline(TextPipeline):
             prompt: One or several.
             each: Samples of each.
             output_type: What is to come out.
-            settings: Fields of `Sampling`. All channels are guided where they say nothing of it.
+            settings: Fields of `Sampling`. Where they say nothing of it, or None, all channels are
+                guided, and the rest is what is usual.
 
         Raises:
             LuminaError: If a setting has no effect, or the output is of no known type.
@@ -161,11 +165,12 @@ class MediaPipeline(TextPipeline):
         for name in self._without_effect & settings.keys():
             raise LuminaError(f"{name} has no effect in {type(self).__name__}", hint="leave it out")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        away = settings["negative_prompt"]
+        given = {name: value for name, value in settings.items() if value is not None}
+        away = given.get("negative_prompt")
         if isinstance(away, list):
-            settings = settings | {"negative_prompt": [one for one in away for _ in range(each)]}
+            given["negative_prompt"] = [one for one in away for _ in range(each)]
         repeated = [one for one in prompts for _ in range(each)]
-        return repeated, sampling_of(self, {"guided_channels": None} | settings)
+        return repeated, sampling_of(self, {"guided_channels": None} | self.usual | given)
 
     @torch.no_grad()
     def _sample(

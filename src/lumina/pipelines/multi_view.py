@@ -81,8 +81,8 @@ class LuminaMultiViewPipeline(FramesPipeline):
         width: int | None = None,
         height: int | None = None,
         views: int | None = None,
-        num_inference_steps: int = 30,
-        guidance_scale: float | Sequence[float] = 4.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
         negative_prompt: str | list[str] | None = None,
         num_things_per_prompt: int = 1,
         generator: Source = None,
@@ -101,8 +101,10 @@ class LuminaMultiViewPipeline(FramesPipeline):
             height: Pixels, a multiple of 16.
             views: How many there are, 1 to 8, from directions that are evenly spaced around the
                 thing, counterclockwise from above.
-            num_inference_steps: Steps from noise to data, 1 or more.
-            guidance_scale: How closely to follow the prompt; 1 or less does not guide.
+            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model
+                that `lumina.load` has loaded, as the command takes it, else 30.
+            guidance_scale: How closely to follow the prompt; 1 or less does not guide. None is what
+                suits the model, else 4.
             negative_prompt: What to keep away from.
             num_things_per_prompt: Things of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each thing.

@@ -90,8 +90,8 @@ class LuminaPointCloudPipeline(MediaPipeline):
         self,
         prompt: str | list[str],
         points: int | None = None,
-        num_inference_steps: int = 30,
-        guidance_scale: float | Sequence[float] = 4.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
         negative_prompt: str | list[str] | None = None,
         num_clouds_per_prompt: int = 1,
         generator: Source = None,
@@ -105,8 +105,10 @@ class LuminaPointCloudPipeline(MediaPipeline):
         Args:
             prompt: What to make: a text, or a list of texts.
             points: How many each has, 256 to 8,192. None is the usual number.
-            num_inference_steps: Steps from noise to data, 1 or more.
-            guidance_scale: How closely to follow the prompt; 1 or less does not guide.
+            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model
+                that `lumina.load` has loaded, as the command takes it, else 30.
+            guidance_scale: How closely to follow the prompt; 1 or less does not guide. None is what
+                suits the model, else 4.
             negative_prompt: What to keep away from.
             num_clouds_per_prompt: Clouds of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each cloud. A seed means the same

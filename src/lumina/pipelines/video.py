@@ -76,8 +76,8 @@ class LuminaVideoPipeline(FramesPipeline):
         width: int | None = None,
         height: int | None = None,
         frames: int | None = None,
-        num_inference_steps: int = 30,
-        guidance_scale: float | Sequence[float] = 4.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
         negative_prompt: str | list[str] | None = None,
         num_videos_per_prompt: int = 1,
         generator: Source = None,
@@ -96,8 +96,10 @@ class LuminaVideoPipeline(FramesPipeline):
             width: Pixels, a multiple of 16. None is the usual one, like the following ones.
             height: Pixels, a multiple of 16.
             frames: How many there are, 1 to 128.
-            num_inference_steps: Steps from noise to data, 1 or more.
-            guidance_scale: How closely to follow the prompt; 1 or less does not guide.
+            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model
+                that `lumina.load` has loaded, as the command takes it, else 30.
+            guidance_scale: How closely to follow the prompt; 1 or less does not guide. None is what
+                suits the model, else 4.
             negative_prompt: What to keep away from.
             num_videos_per_prompt: Clips of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each clip.

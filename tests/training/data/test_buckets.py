@@ -108,7 +108,7 @@ def test_small_pictures_are_enlarged_skipped_or_refused_and_counted():
 
 
 def test_data_of_which_all_are_too_small_are_refused():
-    with pytest.raises(LuminaError, match=r"no picture to train on\nhint: 1 smaller than"):
+    with pytest.raises(LuminaError, match=r"no example to train on\nhint: 1 smaller than"):
         place_all(found((20, 20)), Crops(small="skip"))
 
 

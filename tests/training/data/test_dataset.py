@@ -99,7 +99,7 @@ def test_where_all_but_those_that_validate_are_broken_there_is_nothing_to_train_
         path = tmp_path / "pictures" / placed.example.key
         path.write_bytes(path.read_bytes()[:-40])
     count = len(found.placed[0])
-    with pytest.raises(LuminaError, match=rf"no picture to train on\nhint: {count} broken"):
+    with pytest.raises(LuminaError, match=rf"no example to train on\nhint: {count} broken"):
         encode(found, _encoding(tmp_path, tiny_folder), with_texts=False)
 
 

@@ -74,10 +74,10 @@ def test_a_caption_for_all_stands_in_for_missing_ones(folder, make_picture):
 
 
 def test_folders_without_pictures_or_captions_are_refused(tmp_path, make_picture):
-    with pytest.raises(LuminaError, match="has no pictures"):
+    with pytest.raises(LuminaError, match="has no examples"):
         find(FolderSource(path=str(tmp_path)))
     make_picture(tmp_path / "a.png")
-    with pytest.raises(LuminaError, match=r"no picture to train on\nhint: 1 without a caption"):
+    with pytest.raises(LuminaError, match=r"no example to train on\nhint: 1 without a caption"):
         find(FolderSource(path=str(tmp_path)))
 
 

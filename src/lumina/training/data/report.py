@@ -60,9 +60,9 @@ class Report:
             return
         if not self.found:
             raise LuminaError(
-                f"{self.source} has no pictures", hint="check its path and the names of its files"
+                f"{self.source} has no examples", hint="check its path and the names of its files"
             )
-        raise LuminaError(f"{self.source} has no picture to train on", hint="; ".join(self.reasons))
+        raise LuminaError(f"{self.source} has no example to train on", hint="; ".join(self.reasons))
 
     @property
     def reasons(self) -> list[str]:

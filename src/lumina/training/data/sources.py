@@ -342,7 +342,7 @@ def find_examples(sources: Sequence[Source], *, of_classes: bool = False) -> "li
         of_classes: Whether classes are trained on. Else examples without a caption are left out.
 
     Raises:
-        LuminaError: If something is missing, or a source has no picture to train on.
+        LuminaError: If something is missing, or a source has no example to train on.
     """
     check_sources(sources)
     found = [source.find() for source in sources]
