@@ -30,6 +30,8 @@ from lumina.requests import OF_MODALITIES, ClassToImage
 from lumina.settings import names_of
 from lumina.tasks import TASKS
 
+_log = logging.getLogger(__name__)
+
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended: 128 and the number of the signal."""
 
@@ -84,11 +86,26 @@ def make(task: str, options: argparse.Namespace) -> None:
         preview=options.preview,
     )
     _quiet_libraries()
+    _tell_unknown_words(job)
     _tell(f"seed: {job.requests[0].seed}")
     begin = time.perf_counter()
     for path in run(job, _tell):
         print(path, flush=True)
     _tell(f"time: {time.perf_counter() - begin:.1f} s")
+
+
+def _tell_unknown_words(job: Any) -> None:
+    from lumina.evaluation.knowledge import unknown_words
+
+    asked = [one for one in job.requests if isinstance(one, tuple(OF_MODALITIES.values()))]
+    for model, prompt in dict.fromkeys((one.model, one.prompt) for one in asked):
+        if words := unknown_words(model, prompt):
+            _log.warning(
+                "%s was not trained on the words %s: `lumina models %s` lists what it knows",
+                model,
+                ", ".join(words),
+                model,
+            )
 
 
 def show(options: argparse.Namespace) -> None:
@@ -99,9 +116,15 @@ def show(options: argparse.Namespace) -> None:
 
 
 def models(options: argparse.Namespace) -> None:
-    """List the models that can be loaded."""
+    """List the models that can be loaded, or the names that one of them knows."""
     from lumina.catalog import list_models, list_networks
 
+    if options.model:
+        from lumina.evaluation.knowledge import known_names
+
+        for called, known in known_names(options.model).items():
+            print(f"{called}: {', '.join(known)}")
+        return
     table = list_networks() if options.networks else list_models()
     rows = [list(table[0]), *(list(row.values()) for row in table)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -324,7 +347,11 @@ def _make_parser() -> argparse.ArgumentParser:
     for name, task in TASKS.items():
         add_task_flags(add_named(name, task.request.__doc__, partial(make, name)), name)
     add(show).add_argument("file", type=Path, metavar="FILE", help="a file that lumina made")
-    add(models).add_argument(
+    command = add(models)
+    command.add_argument(
+        "model", nargs="?", metavar="NAME|FOLDER", help="tell what this one knows by name"
+    )
+    command.add_argument(
         "--networks", action="store_true", help="the named networks of the family, without weights"
     )
     add(get).add_argument("model", metavar="NAME|HUB_ID", help="what to download")

@@ -386,17 +386,21 @@ def _choose_output(
     elif output is None:
         output = free_path(Path(name).with_suffix(""))
     if _is_file(output):
-        if output.suffix.lower() not in endings:
+        suffix = output.suffix.lower()
+        if suffix not in endings:
+            others = [name for name, kind in OF_MODALITIES.items() if suffix in kind.endings]
             raise LuminaError(
                 f"{output} does not end in {' or '.join(endings)}",
-                hint="the ending says the format of what is made",
+                hint=f"it is what models of {' or '.join(others)} write: choose one by --model"
+                if others
+                else "the ending says the format of what is made",
             )
         refuse_missing_writer(output)
         if not single:
-            fits_grid = output.suffix.lower() == ".png" and not has_beside
+            fits_grid = suffix == ".png" and not has_beside
             grid_hint = "--grid puts them into one file, or " if fits_grid else ""
             raise LuminaError(
-                f"several pictures do not fit into {output}",
+                f"what several prompts or settings give does not fit into {output}",
                 hint=f"{grid_hint}name a folder",
             )
         files = (output, *first.beside(output))

@@ -8,7 +8,7 @@ from lumina.errors import LuminaError
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 """All that is read. A space is the end of a word."""
 
-PAUSES = ",.;:!?-"
+PAUSES = ',.;:!?-–—…()[]"“”„«»'
 """Marks that are read as spaces."""
 
 LONGEST = 300
@@ -41,7 +41,8 @@ def read_letters(text: str) -> str:
         )
     if strange:
         raise LuminaError(
-            f"{' '.join(strange)} cannot be said", hint="write the letters a to z, and apostrophes"
+            f"{' '.join(strange)} cannot be said",
+            hint="write the letters a to z, apostrophes, and marks such as , . ; : ! ? -",
         )
     if not letters.strip(" '"):
         raise LuminaError(

@@ -139,14 +139,16 @@ class Pictures:
 
     def _frames(self, path: str, size: str, most: int) -> "list[Image]":
         """The picture of a file, or the last frames of its clip."""
+        from PIL import Image
+
         if Path(path).suffix.lower() not in CLIPS:
             try:
                 return [self.read_cropped(path, size)]
             except LuminaError as error:
+                if Path(path).suffix.lower() in Image.registered_extensions():
+                    raise
                 hint = f"{error.hint}; or a clip, which ends in {', '.join(CLIPS)}"
                 raise LuminaError(error.args[0], hint=hint) from error
-        from PIL import Image
-
         from lumina.media import refuse_missing_writer
         from lumina.media.video import read_clip
 

@@ -58,6 +58,9 @@ OTHERS = {
 }
 """Families that are taken for this one, and a weight that each of them has."""
 
+ADAPTERS = "pytorch_lora_weights.safetensors"
+"""What diffusers calls the file of adapters in their folder."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -129,6 +132,10 @@ def find_network(source: str | Path | Mapping[str, Any], config: Mapping[str, An
             where=str(parts[0] if len(parts) == 1 else path),
             format="original",
             files=parts,
+        )
+    if (path / ADAPTERS).is_file():
+        raise LuminaError(
+            f"{path} holds adapters, and no model to put them on", hint=f"give it as --lora {path}"
         )
     if path.is_dir():
         raise LuminaError(

@@ -193,7 +193,10 @@ def _opened(path: Path, *, hint: str) -> Iterator[Image.Image]:
         with _open(path) as image:
             yield image
     except Image.DecompressionBombError as error:
-        raise LuminaError(f"{path} has too many pixels", hint=_SMALLER) from error
+        raise LuminaError(
+            f"{path} has more than {2 * MOST_PIXELS:,} pixels",
+            hint=f"allowed: {MOST_PIXELS:,} pixels; {_SMALLER}",
+        ) from error
     except (UnidentifiedImageError, SyntaxError) as error:  # the latter of a damaged PNG
         raise LuminaError(f"{path} is not a picture", hint=hint) from error
     except OSError as error:

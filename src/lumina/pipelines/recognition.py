@@ -22,6 +22,9 @@ from lumina.modalities.labels import Guess, rank, to_tensor
 MOST_PIXELS = 512 * 512
 """Of a picture: with patches of 8 pixels these are 4,096 tokens, all of which see each other."""
 
+MOST_PATCHES = 8192
+"""Of a picture, where its sides are no multiples of a patch."""
+
 TOP = 5
 """How many labels are told."""
 
@@ -84,7 +87,7 @@ class LuminaRecognitionPipeline(DiffusionPipeline):
 
         Raises:
             LuminaError: If there is no picture, a file cannot be read, a picture is larger than
-                `MOST_PIXELS`, or there are fewer than `top` labels.
+                `MOST_PIXELS` or has more than `MOST_PATCHES`, or there are fewer than `top` labels.
         """
         self.check_top(top)
         return rank(self._recognize(pictures).logits, self.labels, top=top)
@@ -119,6 +122,8 @@ class LuminaRecognitionPipeline(DiffusionPipeline):
             raise LuminaError("there is no picture", hint="give one or more")
         patch = self.transformer.config["patch_size"]
         pixels = [np.asarray(read_picture(picture)) for picture in given]
+        for picture in pixels:
+            _check_patches(*picture.shape[:2], patch)
         tensors = [to_tensor(picture, patch_size=patch) for picture in pixels]
         device, dtype = self._execution_device, self.transformer.dtype
         found = [
@@ -178,6 +183,16 @@ def read_picture(picture: Picture) -> Image.Image:
             hint=f"allowed: {MOST_PIXELS:,} pixels; make it smaller, or cut out a part",
         )
     return see_on(picture)
+
+
+def _check_patches(rows: int, cols: int, patch: int) -> None:
+    """Refuse pictures so narrow that most of their patches are padding."""
+    count = -(-rows // patch) * -(-cols // patch)
+    if count > MOST_PATCHES:
+        raise LuminaError(
+            f"a picture of {cols}x{rows} pixels has {count:,} patches of {patch}x{patch} pixels",
+            hint=f"allowed: {MOST_PATCHES:,}, those that are not full included; cut out a part",
+        )
 
 
 def _parts(tensors: Sequence[Tensor], pixels: int) -> Iterator[list[Tensor]]:

@@ -2,7 +2,8 @@
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -48,6 +49,14 @@ class World(Protocol):
         """All that may be said of it, each as likely as the others."""
         ...
 
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """What captions tell of, in English: lists of names, by what they are called together."""
+        ...
+
+    def words(self) -> set[str]:
+        """Words of all its captions, by `words_in`, or nearly all."""
+        ...
+
     def digest(self) -> str:
         """What tells its examples from those that other versions of it would make."""
         ...
@@ -78,3 +87,15 @@ def find_world(name: str, settings: Mapping[str, Any] | None = None) -> World:
         raise UnknownNameError.among(WORLDS, name, kind="world")
     module = importlib.import_module(f"{__name__}.{name}{_ENDING}")
     return from_table(module.WORLD, settings or {})
+
+
+def words_in(text: str) -> list[str]:
+    """Words of a text in the Latin script, in small letters; others have no spaces between them."""
+    return re.findall(r"[a-zß-öø-ɏ]+(?:['’-][a-zß-öø-ɏ]+)*", text.lower())
+
+
+def drawn_words(world: World, draws: int = 800) -> set[str]:
+    """Words of the captions of some examples of a world."""
+    rng = np.random.default_rng(0)
+    captions = (text for _ in range(draws) for text in world.captions(world.draw(rng)))
+    return {word for text in captions for word in words_in(text)}

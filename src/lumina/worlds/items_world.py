@@ -1,14 +1,17 @@
 """Items seen from around, as a world to train models of views on."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
 
 from lumina.errors import LuminaError, refuse_missing_library
 from lumina.settings import setting
+from lumina.worlds import drawn_words
 from lumina.worlds.item_captions import write_item
-from lumina.worlds.items import Item, azimuths_around, draw_item, render_views
+from lumina.worlds.item_kinds import KINDS
+from lumina.worlds.items import COLORS, Item, azimuths_around, draw_item, render_views
 from lumina.worlds.vocabulary import LANGUAGES
 
 VERSION = 1
@@ -57,6 +60,14 @@ class ItemsWorld:
             return english
         others = [write_item(brief, language) for language in LANGUAGES if language != "en"]
         return (*english * ENGLISH, *others)
+
+    def names(self) -> dict[str, Sequence[str]]:
+        """Kinds of items, and their colors."""
+        return {"items": list(KINDS), "colors": list(COLORS)}
+
+    def words(self) -> set[str]:
+        """Those of many captions in all languages."""
+        return drawn_words(replace(self, foreign=True))
 
     def digest(self) -> str:
         """The version."""

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.resources
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from jaxtyping import UInt8
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.settings import setting
 from lumina.types import Size
-from lumina.worlds.drawings import find_font
-from lumina.worlds.motion import DIRECTIONS, FRAMES, Clip, paint_clip
-from lumina.worlds.motion_captions import write_every
+from lumina.worlds import words_in
+from lumina.worlds.drawings import PALETTE, find_font
+from lumina.worlds.motion import DIRECTIONS, FRAMES, MOTIONS, Clip, paint_clip
+from lumina.worlds.motion_captions import AFTER, write_every
 from lumina.worlds.motion_cast import Cast
 from lumina.worlds.references import load_references
-from lumina.worlds.vocabulary import COMMON, LANGUAGES
+from lumina.worlds.vocabulary import COMMON, LANGUAGES, names
 
 VERSION = 2
 """Changes when the same numbers give another clip, or the same clip is painted in another way."""
@@ -62,6 +64,19 @@ class MotionWorld:
         """What English says of it, and other languages if they are wanted."""
         languages = LANGUAGES if self.foreign else ("en",)
         return tuple(text for language in languages for text in write_every(brief, language))
+
+    def names(self) -> dict[str, Sequence[str]]:
+        """Things, and what they do."""
+        things, motions = names("en"), (AFTER[motion][0] for motion in MOTIONS)
+        return {"things": [things[one] for one in COMMON], "motions": tuple(motions)}
+
+    def words(self) -> set[str]:
+        """Those of each thing, motion and background in all languages."""
+        clips = [Clip(thing) for thing in COMMON]
+        clips += [Clip(COMMON[0], *motion) for motion in MOTIONS]
+        clips += [Clip(COMMON[0], background=color) for color in PALETTE]
+        captions = (one for clip in clips for code in LANGUAGES for one in write_every(clip, code))
+        return {word for text in captions for word in words_in(text)}
 
     def digest(self) -> str:
         """The version."""

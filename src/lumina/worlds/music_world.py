@@ -1,12 +1,24 @@
 """Short pieces of music, as a world to train models of sound on."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from lumina.settings import setting
-from lumina.worlds.music import Tune, draw_tune, render_tune, write_tune
+from lumina.worlds import drawn_words
+from lumina.worlds.music import (
+    FORMS,
+    INSTRUMENTS,
+    MODES,
+    PITCHES,
+    TEMPI,
+    Tune,
+    draw_tune,
+    render_tune,
+    write_tune,
+)
 from lumina.worlds.music_captions import tell_tune
 from lumina.worlds.soundfont import SAMPLE_RATE, play, soundfont_digest
 from lumina.worlds.vocabulary import LANGUAGES
@@ -64,6 +76,19 @@ class MusicWorld:
             return english
         others = [tell_tune(brief.tune, code) for code in LANGUAGES if code != "en"]
         return (*english * ENGLISH, *others)
+
+    def names(self) -> dict[str, Sequence[str]]:
+        """All that a piece is told by."""
+        return {
+            "forms": FORMS,
+            "instruments": list(INSTRUMENTS),
+            "keys": [f"{pitch} {mode}" for pitch in PITCHES for mode in MODES],
+            "beats per minute": list(map(str, TEMPI)),
+        }
+
+    def words(self) -> set[str]:
+        """Those of many captions in all languages."""
+        return drawn_words(replace(self, foreign=True))
 
     def digest(self) -> str:
         """The version, and the soundfont."""

@@ -1,12 +1,15 @@
 """Point clouds of solids, as a world to train models of points on."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from lumina.errors import refuse_missing_library
 from lumina.settings import setting
+from lumina.worlds import drawn_words
+from lumina.worlds.solid_kinds import KINDS
 from lumina.worlds.solid_names import NAMES, name_of
 from lumina.worlds.solids import Solid, draw_cloud, draw_names, draw_solid, tell
 
@@ -52,6 +55,14 @@ class SolidWorld:
         english = [tell(brief.solid, draw_names(brief.solid, rng)) for _ in range(SAYINGS)]
         others = [name_of(brief.solid.kind, language) for language in NAMES if language != "en"]
         return (*english, *others) if self.foreign else tuple(english)
+
+    def names(self) -> dict[str, Sequence[str]]:
+        """Kinds of solids."""
+        return {"solids": list(KINDS)}
+
+    def words(self) -> set[str]:
+        """Those of many captions in all languages."""
+        return drawn_words(replace(self, foreign=True))
 
     def digest(self) -> str:
         """The version."""

@@ -1,12 +1,13 @@
 """Sounds of a General MIDI soundfont, as a world to train models of sound on."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from lumina.settings import setting
-from lumina.worlds import sounds
+from lumina.worlds import drawn_words, sounds
 from lumina.worlds.sound_names import NAMES, name_sound
 from lumina.worlds.soundfont import SAMPLE_RATE, play, soundfont_digest
 
@@ -63,6 +64,14 @@ class SoundWorld:
         if not self.foreign:
             return english
         return (*english * ENGLISH, *(name_sound(brief.brief.kind, name) for name in NAMES))
+
+    def names(self) -> dict[str, Sequence[str]]:
+        """Instruments and effects."""
+        return {"sounds": list(sounds.KINDS)}
+
+    def words(self) -> set[str]:
+        """Those of many captions in all languages."""
+        return drawn_words(replace(self, foreign=True))
 
     def digest(self) -> str:
         """The version, and the soundfont."""

@@ -1,5 +1,6 @@
 """Sentences of a small vocabulary said by some voices, as a world to train models of speech on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from lumina.errors import LuminaError
 from lumina.settings import setting
 from lumina.spelling import VOICES, count_frames
-from lumina.worlds.sentences import draw_sentence, is_held_out
+from lumina.worlds.sentences import draw_sentence, is_held_out, list_words
 from lumina.worlds.speaking import SPEAKERS, check_program, speak, version_of
 
 VERSION = 1
@@ -92,6 +93,14 @@ class SpeechWorld:
     def captions(self, brief: Spoken) -> tuple[str, ...]:
         """What is said."""
         return (brief.sentence,)
+
+    def names(self) -> dict[str, Sequence[str]]:
+        """Voices, and words that they say."""
+        return {"voices": VOICES, "words": list_words()}
+
+    def words(self) -> set[str]:
+        """Those of all sentences."""
+        return set(list_words())
 
     def digest(self) -> str:
         """The version, and those of the programs."""

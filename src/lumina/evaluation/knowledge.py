@@ -1,0 +1,49 @@
+"""What a model that was trained on generated data knows by name."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lumina.catalog import find
+from lumina.checkpoints.folder import read_index
+from lumina.errors import LuminaError
+from lumina.evaluation.exams import worlds_of
+from lumina.worlds import find_world, words_in
+from lumina.worlds.references import VOCABULARY, load_references
+from lumina.worlds.vocabulary import names
+
+
+def known_names(model: str | Path) -> Mapping[str, Sequence[str]]:
+    """Lists of names, by what they are called together.
+
+    Args:
+        model: A name from `lumina models`, or a folder.
+
+    Raises:
+        UnknownNameError: If there is no such model.
+        LuminaError: If nothing is known of what it was trained on.
+    """
+    checkpoint = find(model)
+    if checkpoint.is_recognizer:
+        labels = read_index(checkpoint.folder).get("id2label") or {}
+        return {"labels": [labels[number] for number in sorted(labels, key=int)]}
+    if (checkpoint.folder / VOCABULARY).is_file():
+        things, _ = load_references(checkpoint.folder)
+        known = names("en")
+        return {"things": [known[one] for one in things]}
+    found: dict[str, Sequence[str]] = {}
+    for world in worlds_of(checkpoint.folder):
+        found |= find_world(world).names()
+    if not found:
+        raise LuminaError(
+            f"nothing is known of what {model} was trained on",
+            hint="models of generated data have such lists: lumina-mini, lumina-mini-sound ...",
+        )
+    return found
+
+
+def unknown_words(model: str | Path, prompt: str) -> list[str]:
+    """Words of a prompt that no caption has which the model was trained on, if that is known."""
+    known: set[str] = set()
+    for world in worlds_of(find(model).folder):
+        known |= find_world(world).words()
+    return [word for word in dict.fromkeys(words_in(prompt)) if known and word not in known]
