@@ -99,6 +99,14 @@ def test_show_prints_how_a_picture_was_made(command):
     assert json.loads(output) == read_record("a.png")
 
 
+def test_adapters_that_are_named_as_a_model_are_told_apart(command):
+    Path("mine").mkdir()
+    Path("mine/pytorch_lora_weights.safetensors").touch()
+    code, _, messages = command("generate", "a cat", "--model", "mine")
+    assert code == 1
+    assert "give it as --lora mine" in messages
+
+
 def test_env_prints_what_a_bug_report_needs(command):
     code, output, _ = command("env")
     assert code == 0
@@ -114,6 +122,9 @@ def test_env_prints_what_a_bug_report_needs(command):
         (["generate"], "the prompt is empty"),
         (["generate", "a cat", "--model", "lumina-mni"], "did you mean 'lumina-mini'?"),
         (["generate", "a cat", "--model", "/"], "no weights of the family"),
+        (["generate", "a dog", "-o", "a.wav"], "models of sound or speech write"),
+        (["generate", "a dog", "-o", "a.ply"], "models of points write"),
+        (["models", "lumina-next-sft"], "not on this machine"),
         (["generate", "a cat", "--model", "some/one"], "lumina get some/one"),
         (["generate", "a cat", "--size", "100x100"], "96x96"),
         (["generate", "a cat", "--size", "1600000x1600000"], "GB of memory"),

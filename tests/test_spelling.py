@@ -18,6 +18,7 @@ from lumina.spelling import (
         ("The Red Cat sits.", "the red cat sits"),
         ("  one,two -- three!\n", "one two three"),
         ("it’s here", "it's here"),
+        ('She said: "wait" — (twice)…', "she said wait twice"),
     ],
 )
 def test_texts_are_read_as_letters(text, letters):

@@ -105,6 +105,12 @@ def test_a_huge_picture_is_refused_with_the_limit(pipeline, tmp_path):
             pipeline(given)
 
 
+def test_a_line_of_pixels_is_as_many_patches_as_it_is_long(pipeline):
+    line = Image.new("L", (MOST_PIXELS, 1))
+    with pytest.raises(LuminaError, match="allowed: 8,192, those that are not full included"):
+        pipeline(line)
+
+
 def test_the_largest_picture_is_taken(pipeline):
     patch = pipeline.transformer.config["patch_size"]
     assert pipeline(Image.new("RGB", (128 * patch, patch)))
