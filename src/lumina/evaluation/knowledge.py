@@ -11,6 +11,12 @@ from lumina.worlds import find_world, words_in
 from lumina.worlds.references import VOCABULARY, load_references
 from lumina.worlds.vocabulary import names
 
+_ARTICLES = (
+    "a an the ein eine der die das un une le la les el los las uno una il lo bir um uma o os as"
+)
+ARTICLES = frozenset(words_in(_ARTICLES))
+"""Words that say nothing of what is shown."""
+
 
 def known_names(model: str | Path) -> Mapping[str, Sequence[str]]:
     """Lists of names, by what they are called together.
@@ -43,7 +49,8 @@ def known_names(model: str | Path) -> Mapping[str, Sequence[str]]:
 
 def unknown_words(model: str | Path, prompt: str) -> list[str]:
     """Words of a prompt that no caption has which the model was trained on, if that is known."""
-    known: set[str] = set()
-    for world in worlds_of(find(model).folder):
-        known |= find_world(world).words()
-    return [word for word in dict.fromkeys(words_in(prompt)) if known and word not in known]
+    worlds = worlds_of(find(model).folder)
+    if not worlds:
+        return []
+    known = ARTICLES.union(*(find_world(world).words() for world in worlds))
+    return [word for word in dict.fromkeys(words_in(prompt)) if word not in known]
