@@ -1,5 +1,6 @@
 """Text to views: pictures of one thing from all around it, of which the first may be known."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.modalities.multiview import MOST_VIEWS, tell_views
 from lumina.pipelines.frames import FramesPipeline, hints_of
 from lumina.pipelines.media import MediaOutput, Source
+from lumina.requests import read_axes
+
+_log = logging.getLogger(__name__)
 
 FRAME_RATE = 4.0
 """Views that a turntable shows a second."""
@@ -121,6 +125,10 @@ class LuminaMultiViewPipeline(FramesPipeline):
             LuminaError: If a size, the number of views or the first view is out of range.
         """
         size = self._size(width, height, views, called="views", most=MOST_VIEWS)
+        usual = read_axes(self.config["usual_size"])[:2]
+        if size[:2] != usual:
+            # Clips are trained at several sizes, and views at one.
+            _log.warning("views are trained at %dx%d, and break at %dx%d", *usual, *size[:2])
         sampling |= {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
