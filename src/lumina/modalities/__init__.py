@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumina.errors import UnknownNameError
+from lumina.errors import LuminaError, UnknownNameError
 from lumina.requests import OF_MODALITIES
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Modality(Protocol):
         Raises:
             LuminaError: If the file cannot be read, or is smaller than that.
         """
-        raise NotImplementedError
+        raise LuminaError(f"{path} is no file that is trained on", hint="see `endings`")
 
     def open(self, autoencoder: Path, device: torch.device) -> Codec:
         """Load what encodes and decodes."""

@@ -123,7 +123,7 @@ class LuminaRecognitionPipeline(DiffusionPipeline):
         patch = self.transformer.config["patch_size"]
         pixels = [np.asarray(read_picture(picture)) for picture in given]
         for picture in pixels:
-            _check_patches(*picture.shape[:2], patch)
+            _check_patches(len(picture), picture.shape[1], patch)
         tensors = [to_tensor(picture, patch_size=patch) for picture in pixels]
         device, dtype = self._execution_device, self.transformer.dtype
         found = [
