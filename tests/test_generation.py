@@ -179,6 +179,14 @@ def test_an_interval_of_guidance_between_two_steps_is_told(settings, caplog):
     assert not caplog.text
 
 
+def test_a_negative_prompt_without_guidance_is_warned_of(settings, caplog):
+    chosen = settings | {"steps": 1, "negative": "a dog"}
+    list(run(draw(["a cat"], chosen | {"guidance": 2.0})))
+    assert not caplog.text
+    list(run(draw(["a cat"], chosen | {"guidance": 1.0})))
+    assert "--negative has no effect without guidance" in caplog.text
+
+
 def test_only_png_files_are_written(settings):
     assert "a.jpg does not end in .png" in refusal(["a cat"], settings, output=Path("a.jpg"))
 

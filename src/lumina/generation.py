@@ -145,7 +145,9 @@ def _describe_cost(job: Job, number: int, cost: "Evaluations") -> str:
 
 
 def _tell_unguided(request: ImageRequest, cost: "Evaluations") -> None:
-    """Warn of an interval of guidance between two steps, which guides none."""
+    """Warn of what has no effect where nothing was guided."""
+    if getattr(request, "negative", "") and not cost.pairs:
+        _log.warning("--negative has no effect without guidance: choose --guidance above 1")
     interval = getattr(request, "guidance_interval", None)
     if interval is not None and request.guidance > 1 and not cost.pairs:
         _log.warning(

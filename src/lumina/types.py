@@ -1,9 +1,8 @@
 """Types that many parts share: sizes, and the seams where features join the flow."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -20,9 +19,6 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 VelocityAt = Callable[[float], Velocity]
 """Velocities to follow from one time to the next: what is decided once a step is decided here."""
-
-BlockRunner = Callable[[Sequence[torch.nn.Module], Tensor, Any], Tensor]
-"""How a stack of blocks is run: `(blocks, tokens, context) -> tokens`."""
 
 
 @runtime_checkable
