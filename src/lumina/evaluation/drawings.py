@@ -128,7 +128,7 @@ def evaluate(
         trials,
         artist.draw,
         alike=lambda trial: trial.size,
-        at_once=batch_size,
+        at_once=lambda trial: batch_size,
         called=CALLED,
         tell=progress,
         keeper=keeper,

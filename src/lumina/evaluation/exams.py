@@ -25,6 +25,7 @@ class Wish(NamedTuple):
         seed: Of the noise.
         arguments: Others of the call of the pipeline: how large it is to be, and so on.
         language: Of the prompt.
+        at_once: How many like it are made at once, at most.
     """
 
     section: str
@@ -33,6 +34,7 @@ class Wish(NamedTuple):
     seed: int
     arguments: Mapping[str, Any]
     language: str = "en"
+    at_once: int = 8
 
 
 class Outcome(NamedTuple):

@@ -104,7 +104,7 @@ def evaluate(
         wishes,
         lambda batch: _make(pipeline, settings, batch),
         alike=lambda wish: (wish.section, wish.arguments),
-        at_once=batch_size,
+        at_once=lambda wish: min(batch_size, wish.at_once),
         called=exam.called,
         tell=progress,
         keeper=keeper,

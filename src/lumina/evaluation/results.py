@@ -47,7 +47,7 @@ def make_all(
     make: Callable[[list[W]], Sequence[np.ndarray]],
     *,
     alike: Callable[[W], Any],
-    at_once: int,
+    at_once: Callable[[W], int],
     called: str,
     tell: Callable[[str], None],
     keeper: Keeper,
@@ -58,7 +58,7 @@ def make_all(
         wishes: Those that are alike follow each other.
         make: Makes those of a list, which are alike.
         alike: What wishes have in common that can be made at once.
-        at_once: The most of a list.
+        at_once: The most of a list that begins with one.
         called: What is made, as a plural.
         tell: Gets a line after each list.
         keeper: Of those that are made.
@@ -66,8 +66,8 @@ def make_all(
     began, done = time.monotonic(), 0
     for _, group in groupby(wishes, alike):
         same = list(group)
-        for start in range(0, len(same), at_once):
-            batch = same[start : start + at_once]
+        for start in range(0, len(same), at_once(same[0])):
+            batch = same[start : start + at_once(same[0])]
             yield from zip(batch, keeper.make(done, partial(make, batch)), strict=True)
             done += len(batch)
             spent = time.monotonic() - began + keeper.seconds
