@@ -98,7 +98,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, points_folder):
     assert [one["right"] for one in resumed["samples"][2:]] == [
         one["right"] for one in whole["samples"][2:]
     ]
-    assert resumed["lines"][0] != whole["lines"][0]
+    assert resumed["lines"][1] != whole["lines"][1]  # how near they are to true ones
     assert resumed["evaluations"] == whole["evaluations"]
     assert {path.name for path in tmp_path.iterdir()} >= {"grid.png", "result.json"}
     assert not (tmp_path / FOLDER).exists()
