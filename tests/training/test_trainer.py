@@ -211,7 +211,7 @@ def test_other_data_are_not_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(Regression, "data_digest", "these", raising=False)
     train(recipe(tmp_path))
     monkeypatch.setattr(Regression, "data_digest", "those")
-    with pytest.raises(LuminaError, match="data are others"):
+    with pytest.raises(LuminaError, match="are others than when the run"):
         train(recipe(tmp_path))
 
 
