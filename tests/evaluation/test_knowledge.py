@@ -1,5 +1,7 @@
 """What models know by name, and which words of a prompt they do not."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from lumina.catalog import MODELS
 from lumina.cli import main
 from lumina.errors import LuminaError
 from lumina.evaluation.knowledge import known_names, unknown_words
-from lumina.worlds import WORLDS, find_world, words_in
+from lumina.worlds import WORLDS, find_world, vocabulary, words_in
 
 pytest.importorskip("emoji")
 
@@ -75,6 +77,13 @@ def test_words_of_all_languages_with_spaces_are_read():
 )
 def test_words_that_were_not_trained_on_are_found(model, prompt, unknown):
     assert unknown_words(model, prompt) == unknown
+
+
+def test_a_library_that_is_missing_keeps_nobody_from_generating(monkeypatch):
+    """Captions of clips have names of another package, which is needed for training alone."""
+    monkeypatch.setitem(sys.modules, "emoji", None)
+    vocabulary.names.cache_clear()
+    assert unknown_words("lumina-mini-video", "a robot driving") == []
 
 
 def test_models_of_which_nothing_is_known_are_refused(tiny_folder):

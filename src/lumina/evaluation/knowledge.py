@@ -48,9 +48,15 @@ def known_names(model: str | Path) -> Mapping[str, Sequence[str]]:
 
 
 def unknown_words(model: str | Path, prompt: str) -> list[str]:
-    """Words of a prompt that no caption has which the model was trained on, if that is known."""
+    """Words of a prompt that no caption has which the model was trained on.
+
+    None are found where that is not known, or what the captions are made with is not installed.
+    """
     worlds = worlds_of(find(model).folder)
     if not worlds:
         return []
-    known = ARTICLES.union(*(find_world(world).words() for world in worlds))
+    try:
+        known = ARTICLES.union(*(find_world(world).words() for world in worlds))
+    except (LuminaError, ImportError):
+        return []
     return [word for word in dict.fromkeys(words_in(prompt)) if word not in known]
