@@ -9,19 +9,25 @@ from safetensors.torch import load_file
 SCRIPT = Path(__file__).with_name("network_run.py")
 
 
-def run_each(folder, processes, cases, *, by_torchrun=False):
-    """Run `network_run.py` for settings by their names, each in a folder of its name.
+def run_each(folder, cases, *, torchrun=0):
+    """Run `network_run.py`, once for all cases, each in a folder of its name.
+
+    Args:
+        folder: Of those folders.
+        cases: By name, the number of processes that are forked and settings.
+        torchrun: How many processes torchrun starts instead.
 
     Returns:
         By name, the last weights and all losses.
     """
-    settings = [{"out": str(folder / name)} | case for name, case in cases.items()]
-    work, count = [str(SCRIPT), json.dumps(settings)], str(processes)
-    if by_torchrun:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count]
-        command = [sys.executable, *launcher, *work]
-    else:
-        command = [sys.executable, *work, *([count] if processes > 1 else [])]
+    settings = [
+        [0 if torchrun else count, {"out": str(folder / name)} | case]
+        for name, (count, case) in cases.items()
+    ]
+    command = [sys.executable, str(SCRIPT), json.dumps(settings)]
+    if torchrun:
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(torchrun)]
+        command[1:1] = ["-m", *launcher]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return {name: _read(folder / name) for name in cases}

@@ -1,7 +1,7 @@
 """Runs of a tiny Next-DiT, alone or by several processes: what tests of sharing launch.
 
-The first argument has the settings of runs. A second one forks so many processes; torchrun starts
-them without it.
+The argument has the settings of runs, each with the number of processes that are forked for it.
+With 0 there is one that was started already, or as many as torchrun started.
 """
 
 import json
@@ -97,20 +97,27 @@ def make_recipe(**settings) -> NetworkRecipe:
 
 
 def main() -> None:
-    """Train by each of some settings, with the same processes."""
+    """Train by each of some settings."""
+    for count, settings in json.loads(sys.argv[1]):
+        fork(count, settings) if count else work(settings)
+
+
+def work(settings) -> None:
+    """Train in this process, and in others that were started beside it."""
     with processes(torch.device("cpu")):
-        for settings in json.loads(sys.argv[1]):
-            train(make_recipe(**settings))
+        train(make_recipe(**settings))
 
 
-def fork(count: int) -> None:
-    """Do the same in so many processes, which is much faster than to start and import each."""
+def fork(count: int, settings) -> None:
+    """Train in so many processes, which is much faster than to start and import each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_work, args=(rank,)) for rank in range(count)]
+    workers = [
+        context.Process(target=_work, args=(rank, address, settings)) for rank in range(count)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -119,10 +126,10 @@ def fork(count: int) -> None:
         sys.exit("a process failed")
 
 
-def _work(rank: int) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    main()
+def _work(rank: int, address, settings) -> None:
+    os.environ |= address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    work(settings)
 
 
 if __name__ == "__main__":
-    main() if len(sys.argv) == 2 else fork(int(sys.argv[2]))
+    main()

@@ -38,7 +38,7 @@ def network_run():
 @pytest.mark.slow
 def test_workers_of_ray_end_with_the_weights_of_torchrun(run, network_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    expected, _ = run(tmp_path, 2, {"torchrun": {"double": True}}, by_torchrun=True)["torchrun"]
+    expected, _ = run(tmp_path, {"torchrun": (0, {"double": True})}, torchrun=2)["torchrun"]
     recipe = network_run.make_recipe(out="ray-run", double=True)  # as seen from this folder
     folder = train_on_ray(recipe, workers=2)
     assert folder == tmp_path / "ray-run" / "last"

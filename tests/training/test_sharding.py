@@ -24,36 +24,29 @@ ULYSSES = {"context_parallel": 2, "context_parallel_by": "ulysses"}
 SAVING = {"double": True, "save_minutes": 0.0, "keep_states": 20}
 
 
-@pytest.fixture(scope="module")
-def alone(run, tmp_path_factory):
-    cases = {"double": {"double": True}, "single": {}}
-    return run(tmp_path_factory.mktemp("alone"), 1, cases)
-
-
-# One test for each number of processes: workers beside each other would launch them twice.
-
-
-def test_two_processes_train_as_one_does(run, alone, tmp_path):
-    cases = {"sharded": {"double": True}, "ring": {"double": True} | RING, "single": {}}
-    found = run(tmp_path, 2, cases)
-    for name in ("sharded", "ring"):
-        assert_same(found[name], alone["double"])
-    assert found["single"][1] == pytest.approx(alone["single"][1], rel=1e-5)
-
-
-def test_four_processes_train_as_one_does_and_two_go_on(run, alone, tmp_path):
-    replicas = {"double": True, "replicas": 2}
-    cases = {"replicas": replicas, "ulysses": replicas | ULYSSES, "saved": SAVING}
-    found = run(tmp_path, 4, cases)
-    for name in cases:
-        assert_same(found[name], alone["double"])
+def test_processes_train_as_one_does_and_two_go_on_with_what_four_began(run, tmp_path):
+    double = {"double": True}
+    replicas = double | {"replicas": 2}
+    shared = {
+        "sharded": (2, double),
+        "ring": (2, double | RING),
+        "replicas": (4, replicas),
+        "ulysses": (4, replicas | ULYSSES),
+        "saved": (4, SAVING),
+    }
+    # With one start, which takes longer than the training. Nothing is forked after the last two.
+    alone = {"alone": (0, double), "single alone": (0, {})}
+    found = run(tmp_path, shared | {"single": (2, {})} | alone)
+    for name in shared:
+        assert_same(found[name], found["alone"])
+    assert found["single"][1] == pytest.approx(found["single alone"][1], rel=1e-5)
     for state in sorted((tmp_path / "saved" / "states").iterdir())[4:]:
         for file in state.iterdir():
             file.unlink()
         state.rmdir()
-    weights, losses = run(tmp_path, 2, {"saved": SAVING})["saved"]
+    weights, losses = run(tmp_path, {"saved": (2, SAVING)})["saved"]
     assert len(losses) == 8
-    assert_close(weights, alone["double"][0], tolerance=1e-5)
+    assert_close(weights, found["alone"][0], tolerance=1e-5)
 
 
 def test_a_network_without_tokens_cannot_share_them():
