@@ -139,6 +139,23 @@ class AttentionBlock(nn.Module):
         gate = self.gate.tanh().to(text.dtype).unsqueeze(-1)
         return self.attn2.to_out[0](torch.addcmul(tokens, gate, text).flatten(2))
 
+    def read_text(
+        self,
+        query: Float[Tensor, "b n h k"],
+        text: Float[Tensor, "b m e"],
+        mask: Bool[Tensor, "b 1 1 m"] | None,
+    ) -> Float[Tensor, "b n d"]:
+        """What tokens take from the text, apart from what they take from each other.
+
+        Args:
+            query: As `attend_text` gets it.
+            text: Features of each text token.
+            mask: Which of these are seen.
+        """
+        values = self.attn2(query, *self._text_key_value(text, None), mask=mask)
+        gate = self.gate.tanh().to(values.dtype).unsqueeze(-1)
+        return self.attn2.to_out[0]((gate * values).flatten(2))
+
     def _attend_tokens(
         self,
         query: Float[Tensor, "rows n h k"],

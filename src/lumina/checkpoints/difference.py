@@ -101,18 +101,18 @@ def cut_rank(difference: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
 
 
 def save_difference(
-    folder: Path, network: Any, difference: Mapping[str, Tensor], *, dtype: torch.dtype
+    folder: Path, config: str, difference: Mapping[str, Tensor], *, dtype: torch.dtype
 ) -> None:
-    """Write the part "transformer" of a pipeline: a configuration and a difference.
+    """Write a part of a pipeline: a configuration and a difference.
 
     Args:
         folder: Where the part goes.
-        network: Has the configuration.
+        config: The configuration of the model, as `to_json_string` gives it.
         difference: What `difference_of` gave.
         dtype: Of the numbers in the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(network.to_json_string())
+    (folder / "config.json").write_text(config)
     tensors = {name: weight.to(dtype).contiguous().cpu() for name, weight in difference.items()}
     save_file(tensors, folder / DIFFERENCE)
 
@@ -135,21 +135,35 @@ def load_difference(folder: Path, *, dtype: torch.dtype) -> NextDiT:
         base = NextDiT.from_pretrained(origin, torch_dtype=torch.float32)
     network: Any = grow(base, read_config(folder))
     network.separate_queries()
-    weights = dict(network.named_parameters())
-    difference = load_file(folder / DIFFERENCE)
-    with torch.no_grad():
-        for name, change in difference.items():
-            own = weights.get(name.removesuffix(UP).removesuffix(DOWN))
-            if own is None:
-                raise LuminaError(
-                    f"{folder / DIFFERENCE} changes {name}, which {origin} does not have",
-                    hint="the base is another one than it was trained from; download both again",
-                )
-            if name.endswith(UP):
-                down = difference[name.removesuffix(UP) + DOWN]
-                own += change.float() @ down.float()
-            elif not name.endswith(DOWN):
-                own.copy_(change)
+    add_difference(network, folder, origin)
     network.share_queries()
     torch.nn.Module.to(network, dtype)  # diffusers' own warns of any dtype
     return network
+
+
+@torch.no_grad()
+def add_difference(model: torch.nn.Module, folder: Path, origin: Path) -> None:
+    """Make a base what a folder tells the difference of.
+
+    Args:
+        model: The base, in float32.
+        folder: Has the difference.
+        origin: Where the base is from, for errors.
+
+    Raises:
+        LuminaError: If the file does not fit the base.
+    """
+    weights = dict(model.named_parameters())
+    difference = load_file(folder / DIFFERENCE)
+    for name, change in difference.items():
+        own = weights.get(name.removesuffix(UP).removesuffix(DOWN))
+        if own is None:
+            raise LuminaError(
+                f"{folder / DIFFERENCE} changes {name}, which {origin} does not have",
+                hint="the base is another one than it was trained from; download both again",
+            )
+        if name.endswith(UP):
+            down = difference[name.removesuffix(UP) + DOWN]
+            own += change.float() @ down.float()
+        elif not name.endswith(DOWN):
+            own.copy_(change)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import lumina
 from lumina.backbones.flag_dit import FlagDiT
@@ -22,6 +22,7 @@ from lumina.checkpoints.folder import (
     read_index,
     variant_of,
 )
+from lumina.checkpoints.text_encoder import load_text_encoder
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.pipelines.audio import load_vocoder
@@ -109,20 +110,19 @@ def _shared_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     index, parts = read_index(folder), {}
     for part in PIPELINES[index["_class_name"]]:
         own = part_folder(folder, part)
-        if (own / DIFFERENCE).is_file():
-            parts[part] = load_difference(own, dtype=dtype)
-        elif own.parent != folder:
+        if own.parent != folder or (own / DIFFERENCE).is_file():
             parts[part] = _LOADERS[part](own, dtype)
     return parts
 
 
 _LOADERS: dict[str, Callable[[Path, torch.dtype], Any]] = {
+    "transformer": lambda folder, dtype: load_difference(folder, dtype=dtype),
     "vae": lambda folder, dtype: _vae_class(folder).from_pretrained(folder, torch_dtype=dtype),
     "vocoder": lambda folder, dtype: load_vocoder(folder, dtype=dtype),
-    "text_encoder": lambda folder, dtype: AutoModel.from_pretrained(folder, dtype=dtype),
+    "text_encoder": lambda folder, dtype: load_text_encoder(folder, dtype=dtype),
     "tokenizer": lambda folder, _: AutoTokenizer.from_pretrained(folder),
 }
-"""How parts are loaded that several models have in common."""
+"""How parts are loaded that another model has, or that are told by a difference from its own."""
 
 
 def _vae_class(folder: Path) -> Any:
@@ -244,7 +244,7 @@ def _load_text_encoder(
     name, folder = _find_text_encoder(source, backbone.config)
     model_folder, words_folder = _within(folder, "text_encoder"), tokenizer_folder(name)
     encoder = _read(
-        lambda: AutoModel.from_pretrained(model_folder, dtype=dtype), "text encoder", model_folder
+        lambda: load_text_encoder(model_folder, dtype=dtype), "text encoder", model_folder
     )
     # The older release ends texts with a mark; the later one does not.
     options = {"add_eos_token": True} if isinstance(backbone, FlagDiT) else {}

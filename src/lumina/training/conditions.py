@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
+from lumina.checkpoints.text_encoder import load_text_encoder
 from lumina.encoders.text import FEATURE_LAYER, TOKENS_MULTIPLE, tokenize
 from lumina.errors import LuminaError
 from lumina.pipelines.assembly import text_encoder_folder, tokenizer_folder
@@ -60,7 +61,7 @@ class Conditions:
         self._max_tokens = min(recipe.max_tokens, self._tokenizer.model_max_length)
         if not recipe.cache_texts:
             folder = text_encoder_folder(recipe.text_encoder)
-            self._encoder = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+            self._encoder = load_text_encoder(folder, dtype=torch.float32).eval()
             self._encoder.requires_grad_(False)
 
     def to(self, device: torch.device) -> None:

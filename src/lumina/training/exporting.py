@@ -43,7 +43,8 @@ def export(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) 
         difference = difference_of(network, scale=recipe.lora_scale)
         if recipe.save_rank:
             difference = cut_rank(difference, recipe.save_rank)
-        save_difference(folder / "transformer", network, difference, dtype=dtype)
+        config = network.to_json_string()
+        save_difference(folder / "transformer", config, difference, dtype=dtype)
         return
     if is_adapted:
         _export_adapters(network, folder, dtype)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
+from lumina.checkpoints.text_encoder import load_text_encoder
 from lumina.devices import pick_device
 from lumina.encoders.text import FEATURE_LAYER, encode_texts
 from lumina.modalities import find_modality
@@ -138,7 +139,7 @@ class TextsEncoder:
         self._device = pick_device(encoding.device)
         self._cache = Cache(Path(encoding.cache) / TEXTS)
         self._tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        model = load_text_encoder(folder, dtype=torch.float32)
         self._model = model.eval().to(self._device)
 
     def __call__(self, batch: Sequence[str]) -> Outcomes:

@@ -7,7 +7,7 @@ from typing import Any
 from lumina.errors import LuminaError
 from lumina.settings import from_table
 from lumina.training.recipes.flow import FewStepsRecipe, FlowRecipe, ShapesRecipe
-from lumina.training.recipes.parts import AlignmentRecipe, AutoencoderRecipe
+from lumina.training.recipes.parts import AlignmentRecipe, AutoencoderRecipe, LanguagesRecipe
 from lumina.training.recipes.recipe import CHANGEABLE, Recipe
 from lumina.training.recipes.recognition import RecognitionRecipe
 from lumina.training.recipes.sound import MelAutoencoderRecipe, SoundRecipe, VocoderRecipe
@@ -19,6 +19,7 @@ __all__ = [
     "AutoencoderRecipe",
     "FewStepsRecipe",
     "FlowRecipe",
+    "LanguagesRecipe",
     "MelAutoencoderRecipe",
     "Recipe",
     "RecognitionRecipe",
@@ -33,6 +34,7 @@ TASKS: dict[str, type[Recipe]] = {
     for kind in (
         AutoencoderRecipe,
         AlignmentRecipe,
+        LanguagesRecipe,
         FlowRecipe,
         ShapesRecipe,
         FewStepsRecipe,

@@ -1,10 +1,11 @@
-"""Recipes of what flows are made with: an autoencoder of pictures, and a text encoder."""
+"""Recipes of what flows are made with: an autoencoder of pictures, and text encoders."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lumina.settings import setting
 from lumina.training.recipes.recipe import Recipe
+from lumina.worlds import WORLDS
 
 if TYPE_CHECKING:
     from lumina.training.trainer import Objective
@@ -56,3 +57,26 @@ class AlignmentRecipe(Recipe):
         from lumina.training.alignment import AlignmentObjective
 
         return AlignmentObjective(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguagesRecipe(Recipe):
+    """Teach the text encoder of a model that captions of other languages mean the English ones."""
+
+    task = "languages"
+
+    model: str = setting("", "model that knows English captions: its name or folder")
+    world: str = setting("", "world whose captions are learned", choices=WORLDS)
+    rank: int = setting(16, "rank of the adapters of the text encoder", ge=1)
+    english: float = setting(
+        0.25, "share of English captions, which shall act as they did", ge=0, le=1
+    )
+    samples: int = setting(24, "samples that queries are taken from", ge=1)
+    queries: int = setting(32, "queries of each block that captions are compared by", ge=1)
+    prompts: tuple[str, ...] = setting((), "what previews make; none where empty")
+
+    def make_objective(self) -> "Objective":
+        """A text encoder with its captions."""
+        from lumina.training.languages import LanguagesObjective
+
+        return LanguagesObjective(self)

@@ -1,0 +1,252 @@
+"""Training of a text encoder so that a caption of any language acts as the English one does.
+
+A network that was trained on English captions knows what its media look like; what it lacks are
+other words for it. So nothing is made here: adapters of the text encoder learn that a caption makes
+each block add what its English translation makes it add, and that it shifts the condition alike.
+What a block adds depends on what its tokens ask for: on queries, which are taken from samples that
+the model makes of English captions.
+
+Source:
+    A student that learns sentences of other languages from a teacher of English is from Making
+    Monolingual Sentence Embeddings Multilingual using Knowledge Distillation, arXiv:2004.09813. It
+    compares whole sentences, by one vector each. A network that attends to tokens reads no such
+    vector, and tokens of two languages do not match one by one: so here it is what is read of them
+    that is compared.
+"""
+
+import copy
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+
+from lumina.catalog import Checkpoint, find, load
+from lumina.checkpoints.difference import difference_of, save_difference
+from lumina.checkpoints.folder import DIFFERENCE, MADE_BY
+from lumina.devices import move
+from lumina.encoders.cleaning import clean_caption
+from lumina.encoders.text import FEATURE_LAYER, tokenize
+from lumina.errors import LuminaError
+from lumina.media import make_grid
+from lumina.nn.attention import plain_attend
+from lumina.training.recipes import LanguagesRecipe
+from lumina.training.sharding import ALONE, Share
+from lumina.worlds import find_world
+
+SAMPLES_AT_ONCE = 8
+"""How many samples are made together whose queries are kept."""
+
+KEPT = 256
+"""Queries of each block that are kept of each evaluation of the network."""
+
+UNSEEN = 256
+"""Captions that validation looks at."""
+
+
+class Translations(NamedTuple):
+    """Tokens of captions, and of what English says instead of each."""
+
+    ids: Int[Tensor, "b m"]
+    mask: Int[Tensor, "b m"]
+    english_ids: Int[Tensor, "b e"]
+    english_mask: Int[Tensor, "b e"]
+    queries: Int[Tensor, "b _"]
+    """Which queries to compare them by: those of the first row; all have the same."""
+
+
+class LanguagesObjective:
+    """Have each block add under a caption what it adds under the English one."""
+
+    def __init__(self, recipe: LanguagesRecipe):
+        self.recipe = recipe
+        self.checkpoint = find_model(recipe.model)
+        self.pipeline: Any = load(self.checkpoint.folder, device=recipe.device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.network = self.pipeline.transformer.requires_grad_(False).eval()
+        self.teacher = self.pipeline.text_encoder.requires_grad_(False).eval()
+        self.english = find_world(recipe.world, {"foreign": False})
+        self.world = find_world(recipe.world, {"foreign": True})
+        self.queries = self._gather_queries()
+        self.module = adapt(copy.deepcopy(self.teacher), recipe.rank)
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights, and what else the loss needs."""
+        self.module.to(device)
+        self.pipeline.to(device)
+        self.queries = [each.to(device) for each in self.queries]
+
+    def batch(self, number: int, share: Share = ALONE) -> Translations:
+        """Random captions, each with its translation."""
+        return share.take(self._draw((self.recipe.seed, 5, number), self.recipe.batch_size))
+
+    def loss(self, batch: Translations, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Mean over blocks and the condition of the squared error, in spreads of English ones."""
+        found, wanted = self._compare(batch)
+        errors = [
+            (one - other).square().mean() / spread(other)
+            for one, other in zip(found, wanted, strict=True)
+        ]
+        return torch.stack(errors).mean(), {"samples": len(batch.ids)}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The same for captions that no step sees."""
+        batch = self._draw((self.recipe.seed, 6), UNSEEN)
+        return {"validation": self.loss(move(batch, self.network.device), 0)[0].item()}
+
+    @torch.no_grad()
+    def preview(self, folder: Path, step: int) -> None:
+        """Make what fixed prompts ask for, from fixed noise."""
+        prompts = list(self.recipe.prompts)
+        if not prompts:
+            return
+        self.pipeline.text_encoder = self.module
+        try:
+            media = self.pipeline(
+                prompts,
+                generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
+                return_dict=False,
+            )[0]
+        finally:
+            self.pipeline.text_encoder = self.teacher
+        pictures = self.pipeline.as_pictures(media)
+        make_grid(pictures, prompts).save(folder / f"step-{step:06d}.png")
+
+    def export(self, folder: Path) -> None:
+        """Write the model with what makes its text encoder differ from the one that it had."""
+        shutil.copytree(self.checkpoint.folder, folder, dirs_exist_ok=True)
+        if (folder / MADE_BY).exists():
+            (folder / MADE_BY).replace(folder / "transformer" / MADE_BY)
+        save_difference(
+            folder / "text_encoder",
+            self.module.config.to_json_string(),
+            difference_of(self.module, scale=1.0),
+            dtype=torch.bfloat16,
+        )
+
+    def _compare(self, batch: Translations) -> tuple[list[Tensor], list[Tensor]]:
+        """What is read of captions, and of their translations."""
+        queries = [each[batch.queries[0]] for each in self.queries]
+        with torch.no_grad():
+            english = features_of(self.teacher, batch.english_ids, batch.english_mask)
+            wanted = readings(self.network, english, batch.english_mask, queries)
+        features = features_of(self.module, batch.ids, batch.mask)
+        return readings(self.network, features, batch.mask, queries), wanted
+
+    def _draw(self, seed: tuple[int, ...], count: int) -> Translations:
+        rng = np.random.default_rng(seed)
+        pairs = [self._translate(rng) for _ in range(count)]
+        captions, english = (
+            [clean_caption(one) for one in side] for side in zip(*pairs, strict=True)
+        )
+        tokens = partial(tokenize, tokenizer=self.pipeline.tokenizer, max_tokens=256)
+        chosen = rng.integers(len(self.queries[0]), size=self.recipe.queries)
+        rows = torch.from_numpy(chosen).expand(count, -1)
+        return Translations(*tokens(captions), *tokens(english), rows)
+
+    def _translate(self, rng: np.random.Generator) -> tuple[str, str]:
+        """A caption and what English says instead; English captions stand for themselves."""
+        brief = self.world.draw(rng)
+        english = self.english.captions(brief)
+        if rng.random() < self.recipe.english:
+            caption = str(rng.choice(english))
+            return caption, caption
+        others = [one for one in self.world.captions(brief) if one not in english]
+        return str(rng.choice(others)), english[0]
+
+    @torch.no_grad()
+    def _gather_queries(self) -> list[Float[Tensor, "kept h k"]]:
+        """What tokens of each block ask texts for, while the model makes samples."""
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        found: list[list[Tensor]] = [[] for _ in self.network.layers]
+
+        def record(number: int, query: Tensor, *others: Any, **options: Any) -> Tensor:
+            every = query.flatten(0, 1)
+            found[number].append(every[torch.randint(len(every), (KEPT,), generator=generator)])
+            return plain_attend(query, *others, **options)
+
+        records = [partial(record, number) for number in range(len(found))]
+        hook = self.network.register_forward_pre_hook(
+            lambda _, given, options: (given, options | {"attend_text": records}),
+            with_kwargs=True,
+        )
+        rng = np.random.default_rng((self.recipe.seed, 7))
+        try:
+            for _ in range(-(-self.recipe.samples // SAMPLES_AT_ONCE)):
+                briefs = [self.world.draw(rng) for _ in range(SAMPLES_AT_ONCE)]
+                captions = [str(rng.choice(self.english.captions(brief))) for brief in briefs]
+                self.pipeline(captions, generator=generator, output_type="latent")
+        finally:
+            hook.remove()
+        return [torch.cat(each) for each in found]
+
+
+def find_model(name: str) -> Checkpoint:
+    """A model whose text encoder can learn.
+
+    Raises:
+        LuminaError: If it has none that is another model's, or it has learned already.
+    """
+    checkpoint = find(name)
+    if checkpoint.is_network or checkpoint.is_release or checkpoint.modality in ("image", "labels"):
+        raise LuminaError(
+            f"{name} is no model of a world of media with a text encoder",
+            hint="model names one such as lumina-mini-video, or the folder of a flow run's `last`",
+        )
+    own = checkpoint.folder / "text_encoder"
+    if own.is_dir():
+        learned = "has learned languages already" if (own / DIFFERENCE).is_file() else "has its own"
+        raise LuminaError(
+            f"the text encoder of {name} {learned}",
+            hint="name a model that has the text encoder of another one, as it was trained",
+        )
+    return checkpoint
+
+
+def adapt(encoder: Any, rank: int) -> nn.Module:
+    """Put adapters into the layers of a text encoder that what pipelines read goes through."""
+    last = f"layers.{len(encoder.layers) - 1}."
+    linear = [name for name, one in encoder.named_modules() if isinstance(one, nn.Linear)]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        target_modules=[name for name in linear if not name.startswith(last)],
+    )
+    return inject_adapter_in_model(config, encoder)
+
+
+def features_of(
+    encoder: Any, ids: Int[Tensor, "b m"], mask: Int[Tensor, "b m"]
+) -> Float[Tensor, "b m d"]:
+    """What pipelines take from a text encoder."""
+    states = encoder(ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+    return states.hidden_states[FEATURE_LAYER]
+
+
+def readings(
+    network: Any,
+    features: Float[Tensor, "b m d"],
+    mask: Int[Tensor, "b m"],
+    queries: Sequence[Float[Tensor, "n h k"]],
+) -> list[Float[Tensor, "b _ width"]]:
+    """What each block takes from texts for some queries, and what they do to the condition."""
+    count = len(features)
+    seen = (mask != 0)[:, None, None]
+    found = [
+        block.read_text(query.expand(count, -1, -1, -1), features, seen)
+        for block, query in zip(network.layers, queries, strict=True)
+    ]
+    time, both = network.time_caption_embed(features.new_zeros(count), features, mask)
+    return [*found, (both - time).unsqueeze(1)]
+
+
+def spread(values: Float[Tensor, "b n d"]) -> Float[Tensor, ""]:
+    """Mean square of how samples differ from their mean."""
+    return (values - values.mean(0)).square().mean()
