@@ -1,8 +1,11 @@
 """Text encoders that learn from captions alone what other languages call things."""
 
 import dataclasses
+import json
 import shutil
 
+import diffusers
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +20,7 @@ from lumina.training.flow import FlowObjective
 from lumina.training.languages import features_of, readings
 from lumina.training.recipes import FlowRecipe, LanguagesRecipe
 from lumina.training.trainer import train
+from lumina.training.translations import captions_of_file
 
 WORLD = {"kind": "world", "world": "motion", "sizes": ["32x32x3"], "examples": 4}
 
@@ -148,8 +152,74 @@ def test_samples_of_a_batch_are_read_apart(objective):
         torch.testing.assert_close(one[2:3], other)
 
 
-def test_a_model_that_cannot_learn_is_refused(recipe, learned, tiny_folder):
+@pytest.fixture
+def pairs(tmp_path):
+    lines = [{"caption": f"ein bild, {n}", "english": f"picture {n}"} for n in range(40)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return file
+
+
+def test_a_model_of_pictures_learns_pairs_of_ones_own(recipe, pairs, tiny_folder, tmp_path):
+    own = dataclasses.replace(
+        recipe, model=str(tiny_folder), world="", pairs=str(pairs), out=str(tmp_path / "own")
+    )
+    own.check()
+    folder = train(own)
+    assert not (folder / "text_encoder" / DIFFERENCE).exists()
+    learned = diffusers.LuminaPipeline.from_pretrained(folder).text_encoder
+    usual = lumina.load(tiny_folder).text_encoder
+    changed = {
+        name
+        for name, weight in usual.state_dict().items()
+        if not torch.equal(weight, learned.state_dict()[name])
+    }
+    layers = {name.split(".")[1] for name in changed}
+    assert layers == {str(number) for number in range(len(usual.layers) - 1)}
+
+
+def test_lines_are_trained_on_or_validated_on(pairs):
+    seen, unseen = captions_of_file(pairs)
+    rng = np.random.default_rng(0)
+    drawn = [{draw(rng).others[0] for _ in range(400)} for draw in (seen, unseen)]
+    assert not drawn[0] & drawn[1]
+    assert len(drawn[0] | drawn[1]) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"caption": "ein ball"}', "line 1 of .* is no caption and its translation"),
+        ("[1]", "line 1 of .* is no caption"),
+        ("ein ball, a ball", "line 1 of .* is no caption"),
+        ('{"caption": "", "english": ""}', "line 1 of .* is no caption"),
+        ('{"caption": "ball", "english": "ball"}', "has 1 lines"),
+        (None, "cannot read"),
+    ],
+)
+def test_what_is_no_file_of_pairs_is_refused(tmp_path, text, reason):
+    file = tmp_path / "pairs.jsonl"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(LuminaError, match=reason):
+        captions_of_file(file)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"world": ""}, "give a world whose captions are learned, or a file"),
+        ({"pairs": "pairs.jsonl"}, "give a world whose captions are learned, or a file"),
+        ({"world": "speech"}, "the world speech speaks one language"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(recipe, settings, reason):
+    with pytest.raises(LuminaError, match=reason):
+        dataclasses.replace(recipe, **settings).check()
+
+
+def test_a_model_that_cannot_learn_is_refused(recipe, learned):
     with pytest.raises(LuminaError, match="has learned languages already"):
         dataclasses.replace(recipe, model=str(learned)).make_objective()
-    with pytest.raises(LuminaError, match="is no model of a world of media"):
-        dataclasses.replace(recipe, model=str(tiny_folder)).make_objective()
+    with pytest.raises(LuminaError, match="is no whole model with a text encoder"):
+        dataclasses.replace(recipe, model="lumina-mini-recognition").make_objective()

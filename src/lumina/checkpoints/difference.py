@@ -135,31 +135,33 @@ def load_difference(folder: Path, *, dtype: torch.dtype) -> NextDiT:
         base = NextDiT.from_pretrained(origin, torch_dtype=torch.float32)
     network: Any = grow(base, read_config(folder))
     network.separate_queries()
-    add_difference(network, folder, origin)
+    add_difference(network, load_file(folder / DIFFERENCE), where=folder, origin=origin)
     network.share_queries()
     torch.nn.Module.to(network, dtype)  # diffusers' own warns of any dtype
     return network
 
 
 @torch.no_grad()
-def add_difference(model: torch.nn.Module, folder: Path, origin: Path) -> None:
-    """Make a base what a folder tells the difference of.
+def add_difference(
+    model: torch.nn.Module, difference: Mapping[str, Tensor], *, where: Path, origin: Path
+) -> None:
+    """Make of a base what differs from it so.
 
     Args:
         model: The base, in float32.
-        folder: Has the difference.
+        difference: What `difference_of` gave.
+        where: Where it is from, for errors.
         origin: Where the base is from, for errors.
 
     Raises:
-        LuminaError: If the file does not fit the base.
+        LuminaError: If the difference does not fit the base.
     """
     weights = dict(model.named_parameters())
-    difference = load_file(folder / DIFFERENCE)
     for name, change in difference.items():
         own = weights.get(name.removesuffix(UP).removesuffix(DOWN))
         if own is None:
             raise LuminaError(
-                f"{folder / DIFFERENCE} changes {name}, which {origin} does not have",
+                f"{where / DIFFERENCE} changes {name}, which {origin} does not have",
                 hint="the base is another one than it was trained from; download both again",
             )
         if name.endswith(UP):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModel, PreTrainedModel
 
 from lumina.checkpoints.difference import add_difference
@@ -25,5 +26,5 @@ def load_text_encoder(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
         return AutoModel.from_pretrained(folder, dtype=dtype)
     origin = part_folder(base_of(folder.parent), folder.name)
     encoder: Any = load_text_encoder(origin, dtype=torch.float32)
-    add_difference(encoder, folder, origin)
+    add_difference(encoder, load_file(folder / DIFFERENCE), where=folder, origin=origin)
     return encoder.to(dtype)

@@ -28,8 +28,9 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from lumina.catalog import Checkpoint, find, load
-from lumina.checkpoints.difference import difference_of, save_difference
+from lumina.checkpoints.difference import add_difference, difference_of, save_difference
 from lumina.checkpoints.folder import DIFFERENCE, MADE_BY
+from lumina.checkpoints.text_encoder import load_text_encoder
 from lumina.devices import move
 from lumina.encoders.cleaning import clean_caption
 from lumina.encoders.text import FEATURE_LAYER, tokenize
@@ -38,7 +39,7 @@ from lumina.media import make_grid
 from lumina.nn.attention import plain_attend
 from lumina.training.recipes import LanguagesRecipe
 from lumina.training.sharding import ALONE, Share
-from lumina.worlds import find_world
+from lumina.training.translations import Draw, captions_of_file, captions_of_world
 
 SAMPLES_AT_ONCE = 8
 """How many samples are made together whose queries are kept."""
@@ -48,6 +49,9 @@ KEPT = 256
 
 UNSEEN = 256
 """Captions that validation looks at."""
+
+MOST_TOKENS = 256
+"""Where longer captions are cut."""
 
 
 class Translations(NamedTuple):
@@ -71,8 +75,10 @@ class LanguagesObjective:
         self.pipeline.set_progress_bar_config(disable=True)
         self.network = self.pipeline.transformer.requires_grad_(False).eval()
         self.teacher = self.pipeline.text_encoder.requires_grad_(False).eval()
-        self.english = find_world(recipe.world, {"foreign": False})
-        self.world = find_world(recipe.world, {"foreign": True})
+        if recipe.world:
+            self.seen = self.unseen = captions_of_world(recipe.world)
+        else:
+            self.seen, self.unseen = captions_of_file(Path(recipe.pairs))
         self.queries = self._gather_queries()
         self.module = adapt(copy.deepcopy(self.teacher), recipe.rank)
 
@@ -84,7 +90,8 @@ class LanguagesObjective:
 
     def batch(self, number: int, share: Share = ALONE) -> Translations:
         """Random captions, each with its translation."""
-        return share.take(self._draw((self.recipe.seed, 5, number), self.recipe.batch_size))
+        rng = np.random.default_rng((self.recipe.seed, 5, number))
+        return share.take(self._translate(self.seen, rng, self.recipe.batch_size))
 
     def loss(self, batch: Translations, step: int) -> tuple[Tensor, dict[str, float]]:
         """Mean over blocks and the condition of the squared error, in spreads of English ones."""
@@ -98,7 +105,8 @@ class LanguagesObjective:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The same for captions that no step sees."""
-        batch = self._draw((self.recipe.seed, 6), UNSEEN)
+        rng = np.random.default_rng((self.recipe.seed, 6))
+        batch = self._translate(self.unseen, rng, UNSEEN)
         return {"validation": self.loss(move(batch, self.network.device), 0)[0].item()}
 
     @torch.no_grad()
@@ -120,16 +128,22 @@ class LanguagesObjective:
         make_grid(pictures, prompts).save(folder / f"step-{step:06d}.png")
 
     def export(self, folder: Path) -> None:
-        """Write the model with what makes its text encoder differ from the one that it had."""
+        """Write the model with the text encoder that has learned.
+
+        What makes it differ, where the one before was another model's, and else all of it.
+        """
         shutil.copytree(self.checkpoint.folder, folder, dirs_exist_ok=True)
         if (folder / MADE_BY).exists():
             (folder / MADE_BY).replace(folder / "transformer" / MADE_BY)
-        save_difference(
-            folder / "text_encoder",
-            self.module.config.to_json_string(),
-            difference_of(self.module, scale=1.0),
-            dtype=torch.bfloat16,
-        )
+        difference = difference_of(self.module, scale=1.0)
+        before = self.checkpoint.folder / "text_encoder"
+        if not before.is_dir():
+            config = self.module.config.to_json_string()
+            save_difference(folder / before.name, config, difference, dtype=torch.bfloat16)
+            return
+        whole = load_text_encoder(before, dtype=torch.float32)
+        add_difference(whole, difference, where=folder, origin=before)
+        whole.save_pretrained(folder / before.name)
 
     def _compare(self, batch: Translations) -> tuple[list[Tensor], list[Tensor]]:
         """What is read of captions, and of their translations."""
@@ -140,26 +154,24 @@ class LanguagesObjective:
         features = features_of(self.module, batch.ids, batch.mask)
         return readings(self.network, features, batch.mask, queries), wanted
 
-    def _draw(self, seed: tuple[int, ...], count: int) -> Translations:
-        rng = np.random.default_rng(seed)
-        pairs = [self._translate(rng) for _ in range(count)]
-        captions, english = (
-            [clean_caption(one) for one in side] for side in zip(*pairs, strict=True)
-        )
-        tokens = partial(tokenize, tokenizer=self.pipeline.tokenizer, max_tokens=256)
+    def _translate(self, draw: Draw, rng: np.random.Generator, count: int) -> Translations:
+        """Captions and translations; English ones are to act as they did."""
+        captions, translations = [], []
+        for _ in range(count):
+            english, others = draw(rng)
+            if rng.random() < self.recipe.english:
+                captions.append(str(rng.choice(english)))
+                translations.append(captions[-1])
+            else:
+                captions.append(str(rng.choice(others)))
+                translations.append(english[0])
         chosen = rng.integers(len(self.queries[0]), size=self.recipe.queries)
         rows = torch.from_numpy(chosen).expand(count, -1)
-        return Translations(*tokens(captions), *tokens(english), rows)
+        return Translations(*self._tokenize(captions), *self._tokenize(translations), rows)
 
-    def _translate(self, rng: np.random.Generator) -> tuple[str, str]:
-        """A caption and what English says instead; English captions stand for themselves."""
-        brief = self.world.draw(rng)
-        english = self.english.captions(brief)
-        if rng.random() < self.recipe.english:
-            caption = str(rng.choice(english))
-            return caption, caption
-        others = [one for one in self.world.captions(brief) if one not in english]
-        return str(rng.choice(others)), english[0]
+    def _tokenize(self, captions: Sequence[str]) -> tuple[Int[Tensor, "b m"], Int[Tensor, "b m"]]:
+        cleaned = [clean_caption(one) for one in captions]
+        return tokenize(cleaned, self.pipeline.tokenizer, max_tokens=MOST_TOKENS)
 
     @torch.no_grad()
     def _gather_queries(self) -> list[Float[Tensor, "kept h k"]]:
@@ -180,8 +192,7 @@ class LanguagesObjective:
         rng = np.random.default_rng((self.recipe.seed, 7))
         try:
             for _ in range(-(-self.recipe.samples // SAMPLES_AT_ONCE)):
-                briefs = [self.world.draw(rng) for _ in range(SAMPLES_AT_ONCE)]
-                captions = [str(rng.choice(self.english.captions(brief))) for brief in briefs]
+                captions = [str(rng.choice(self.seen(rng).english)) for _ in range(SAMPLES_AT_ONCE)]
                 self.pipeline(captions, generator=generator, output_type="latent")
         finally:
             hook.remove()
@@ -192,20 +203,19 @@ def find_model(name: str) -> Checkpoint:
     """A model whose text encoder can learn.
 
     Raises:
-        LuminaError: If it has none that is another model's, or it has learned already.
+        LuminaError: If it has none, or its text encoder is a difference already.
     """
     checkpoint = find(name)
-    if checkpoint.is_network or checkpoint.is_release or checkpoint.modality in ("image", "labels"):
+    is_whole = not (checkpoint.is_network or checkpoint.is_release or checkpoint.is_recognizer)
+    if not is_whole or checkpoint.classes is not None:
         raise LuminaError(
-            f"{name} is no model of a world of media with a text encoder",
+            f"{name} is no whole model with a text encoder",
             hint="model names one such as lumina-mini-video, or the folder of a flow run's `last`",
         )
-    own = checkpoint.folder / "text_encoder"
-    if own.is_dir():
-        learned = "has learned languages already" if (own / DIFFERENCE).is_file() else "has its own"
+    if (checkpoint.folder / "text_encoder" / DIFFERENCE).is_file():
         raise LuminaError(
-            f"the text encoder of {name} {learned}",
-            hint="name a model that has the text encoder of another one, as it was trained",
+            f"the text encoder of {name} has learned languages already",
+            hint="name the model as it was before, and give all captions at once",
         )
     return checkpoint
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lumina.errors import LuminaError
 from lumina.settings import setting
 from lumina.training.recipes.recipe import Recipe
-from lumina.worlds import WORLDS
+from lumina.worlds import WORLDS, find_world
 
 if TYPE_CHECKING:
     from lumina.training.trainer import Objective
@@ -66,7 +67,8 @@ class LanguagesRecipe(Recipe):
     task = "languages"
 
     model: str = setting("", "model that knows English captions: its name or folder")
-    world: str = setting("", "world whose captions are learned", choices=WORLDS)
+    world: str = setting("", "world whose captions are learned", choices=("", *WORLDS))
+    pairs: str = setting("", "or file of lines with a caption and its English translation")
     rank: int = setting(16, "rank of the adapters of the text encoder", ge=1)
     english: float = setting(
         0.25, "share of English captions, which shall act as they did", ge=0, le=1
@@ -74,6 +76,16 @@ class LanguagesRecipe(Recipe):
     samples: int = setting(24, "samples that queries are taken from", ge=1)
     queries: int = setting(32, "queries of each block that captions are compared by", ge=1)
     prompts: tuple[str, ...] = setting((), "what previews make; none where empty")
+
+    def check(self) -> None:
+        """Refuse a run without captions, or with those of two sources."""
+        if bool(self.world) == bool(self.pairs):
+            raise LuminaError(
+                "give a world whose captions are learned, or a file of pairs",
+                hint='such as world = "motion", or pairs = "captions.jsonl"',
+            )
+        if self.world and not hasattr(find_world(self.world), "foreign"):
+            raise LuminaError(f"the world {self.world} speaks one language", hint="give pairs")
 
     def make_objective(self) -> "Objective":
         """A text encoder with its captions."""
