@@ -31,7 +31,7 @@ class UnknownNameError(LuminaError):
             kind: What is named, as one word or two ("model", "setting").
         """
         names = list(known)
-        close = difflib.get_close_matches(name, names, 1)
+        close = difflib.get_close_matches(str(name), names, 1)
         suggestion = f"did you mean {close[0]!r}? " if close else ""
         return cls(f"unknown {kind} {name!r}", hint=f"{suggestion}known: {', '.join(names)}")
 

@@ -115,7 +115,7 @@ def test_a_transition_is_from_one_prompt_to_the_other(pipeline):
         ({"frames": 0}, "out of range"),
         ({"frames": 129}, "out of range"),
         ({"width": 40}, "multiples of 16"),
-        ({"width": 0}, "0x32 pixels"),
+        ({"width": 0}, "width is 0"),
         ({"first_frames": [Image.new("RGB", (32, 32))] * 3}, "3 pictures are known of 3"),
         ({"first_frames": []}, "0 pictures are known of 3"),
         ({"first_frames": [Image.new("RGB", (32, s)) for s in (32, 16)]}, "32x16 pixels"),

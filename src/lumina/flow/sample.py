@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -59,7 +60,7 @@ def begin_steps(
 
     Raises:
         LuminaError: If the solver of the scheduler needs more steps than are left.
-        ValueError: If `steps` is not above 0, or the scheduler takes no `sigmas`.
+        ValueError: If `steps` is no whole number above 0, or the scheduler takes no `sigmas`.
     """
     options: dict[str, Any] = {"device": device}
     if sigmas is not None:
@@ -70,6 +71,8 @@ def begin_steps(
                 " correct scheduler."
             )
         options["sigmas"] = sigmas
+    elif not isinstance(steps, Integral):
+        raise ValueError(f"`num_inference_steps` has to be a whole number but is {steps!r}.")
     elif steps < 1:
         raise ValueError(f"`num_inference_steps` has to be 1 or more but is {steps}.")
     else:

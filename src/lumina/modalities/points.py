@@ -8,6 +8,7 @@ with the number of points and not with its square.
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,9 @@ KEPT = 0.9
 
 def check_points(count: int) -> None:
     """Raise a `LuminaError` unless clouds of so many points can be made."""
-    if not TRAINED_POINTS <= count <= MOST_POINTS:
+    if not (isinstance(count, Integral) and TRAINED_POINTS <= count <= MOST_POINTS):
         raise LuminaError(
-            f"a cloud of {count} points cannot be made",
+            f"a cloud of {count!r} points cannot be made",
             hint=f"ask for {TRAINED_POINTS} to {MOST_POINTS} points",
         )
 

@@ -23,6 +23,7 @@ from lumina.modalities.sound.mel import SAMPLE_RATE, frames_of
 from lumina.modalities.sound.modality import SoundCodec, latents_of
 from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.modalities.sound.vocoder import BigVGAN
+from lumina.pipelines import checks
 from lumina.pipelines.media import MediaOutput, MediaPipeline, Source
 
 LONGEST = 60.0
@@ -173,11 +174,9 @@ class LuminaAudioPipeline(MediaPipeline):
     def _frames(self, seconds: float | None) -> int:
         if seconds is None:
             return int(self.config["usual_size"])
-        if not 0 < seconds <= LONGEST:
-            raise LuminaError(
-                f"seconds is {seconds:g}, which is out of range",
-                hint=f"allowed: above 0, up to {LONGEST:g}",
-            )
+        limits = {"least": 1 / SAMPLE_RATE, "most": LONGEST}
+        hint = f"above 0, up to {LONGEST:g}"
+        checks.number("seconds", seconds, **limits, is_whole=False, hint=hint)
         return frames_of(seconds)
 
 

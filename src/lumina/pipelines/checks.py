@@ -1,7 +1,10 @@
 """Refusals of arguments that do not fit together, in the words of diffusers."""
 
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from lumina.errors import LuminaError
@@ -56,6 +59,46 @@ def size(width: int, height: int) -> None:
             f"`height` and `width` have to be divisible by {SIZE_MULTIPLE} but are {height} and"
             f" {width}."
         )
+
+
+def number(
+    name: str, value: Any, *, least: float, most: float, is_whole: bool = True, hint: str = ""
+) -> None:
+    """Refuse what is no number, or out of range.
+
+    Args:
+        name: What the argument is called.
+        value: What was given.
+        least: The least that is allowed.
+        most: The most that is allowed.
+        is_whole: Whether it has to be a whole number.
+        hint: What is allowed, where it is not simply these limits.
+
+    Raises:
+        LuminaError: If it is.
+    """
+    is_number = isinstance(value, Integral if is_whole else Real) and not isinstance(value, bool)
+    if is_number and least <= value <= most:
+        return
+    wrong = "out of range" if is_number else "no whole number" if is_whole else "no number"
+    raise LuminaError(
+        f"{name} is {value!r}, which is {wrong}", hint=f"allowed: {hint or f'{least} to {most}'}"
+    )
+
+
+def pictures(name: str, value: Any) -> None:
+    """Refuse what are no pictures, such as names of files.
+
+    Raises:
+        LuminaError: If they are none.
+    """
+    listed = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    for one in listed:
+        if not isinstance(one, Image.Image | np.ndarray):
+            raise LuminaError(
+                f"{name} has {one!r}, which is no picture",
+                hint="give pictures of PIL, or arrays of bytes (height, width, 3)",
+            )
 
 
 def callback_tensors(names: list[str] | None, known: list[str]) -> None:

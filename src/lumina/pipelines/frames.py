@@ -1,6 +1,7 @@
 """What pipelines of clips and of views share: pictures of one size, the first of them known."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lumina.media import see_on
 from lumina.modalities import Scaling
 from lumina.modalities.image import latent_factor, scaling_of
 from lumina.modalities.video import VideoCodec
+from lumina.pipelines import checks
 from lumina.pipelines.media import MediaPipeline
 from lumina.requests import read_axes
 
@@ -83,15 +85,13 @@ class FramesPipeline(MediaPipeline):
         height = usual[1] if height is None else height
         count = usual[2] if count is None else count
         multiple = latent_factor(self.vae.config) * self.network.patch_size
-        if width % multiple or height % multiple or min(width, height) < multiple:
-            raise LuminaError(
-                f"pictures of {width}x{height} pixels cannot be made",
-                hint=f"choose multiples of {multiple}",
-            )
-        if not 1 <= count <= most:
-            raise LuminaError(
-                f"{called} is {count}, which is out of range", hint=f"allowed: 1 to {most}"
-            )
+        for name, side in (("width", width), ("height", height)):
+            if not isinstance(side, Integral) or side < 1 or side % multiple:
+                raise LuminaError(
+                    f"{name} is {side!r}, and such pictures cannot be made",
+                    hint=f"choose multiples of {multiple}",
+                )
+        checks.number(called, count, least=1, most=most)
         return width, height, count
 
     def _encode_known(
@@ -102,6 +102,7 @@ class FramesPipeline(MediaPipeline):
         Raises:
             LuminaError: If they have another size, or are all that is asked for.
         """
+        checks.pictures("what is known", pictures)
         known = [
             np.asarray(see_on(one) if isinstance(one, Image.Image) else one) for one in pictures
         ]

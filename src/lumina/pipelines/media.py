@@ -164,7 +164,8 @@ class MediaPipeline(TextPipeline):
             )
         for name in self._without_effect & settings.keys():
             raise LuminaError(f"{name} has no effect in {type(self).__name__}", hint="leave it out")
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        checks.prompt(prompt, None, None)
+        prompts = [prompt] if isinstance(prompt, str) else prompt
         given = {name: value for name, value in settings.items() if value is not None}
         away = given.get("negative_prompt")
         if isinstance(away, list):
@@ -290,6 +291,12 @@ def sources_of(generator: Source, count: int) -> Sequence[torch.Generator | None
         LuminaError: If there are several, and not one for each.
     """
     sources = generator if isinstance(generator, list) else [generator] * count
+    for one in sources:
+        if not isinstance(one, torch.Generator | None):
+            raise LuminaError(
+                f"generator has {one!r}, which is no source of noise",
+                hint="such as torch.Generator().manual_seed(3), or None",
+            )
     if len(sources) != count:
         raise LuminaError(
             f"there are {len(sources)} generators for {count} samples",

@@ -23,8 +23,8 @@ from lumina.flow.guidance import Guidance, guide
 from lumina.flow.sample import begin_steps
 from lumina.modalities.sound.mel import MELS, SAMPLE_RATE
 from lumina.modalities.speech import MODALITY, SCALING, SpeechCodec, tell
+from lumina.pipelines import checks
 from lumina.pipelines.audio import VOCODERS, load_vocoder
-from lumina.pipelines.checks import negative_prompts
 from lumina.pipelines.images import Evaluations, ImagePipeline
 from lumina.pipelines.media import MediaOutput, Source, sources_of
 from lumina.spelling import SPEEDS, VOICES, count_frames, read_letters
@@ -132,7 +132,8 @@ class LuminaSpeechPipeline(ImagePipeline):
         Raises:
             LuminaError: If a text cannot be said, or the voice or the speed does not exist.
         """
-        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        checks.prompt(prompt, None, None)
+        texts = [prompt] if isinstance(prompt, str) else prompt
         texts = [read_letters(text) for text in texts for _ in range(num_sounds_per_prompt)]
         away = _read_each(negative_prompt, len(texts), num_sounds_per_prompt)
         self._check(voice, speed, output_type)
@@ -159,11 +160,7 @@ class LuminaSpeechPipeline(ImagePipeline):
         known = VOICES[: self.transformer.config["num_classes"]]
         if voice not in known:
             raise UnknownNameError.among(known, voice, kind="voice")
-        if not SPEEDS[0] <= speed <= SPEEDS[1]:
-            raise LuminaError(
-                f"speed is {speed:g}, which is out of range",
-                hint="allowed: {:g} to {:g}".format(*SPEEDS),
-            )
+        checks.number("speed", speed, least=SPEEDS[0], most=SPEEDS[1], is_whole=False)
         if output_type not in ("np", "mel"):
             raise LuminaError(f"output_type is {output_type!r}", hint="allowed: np, mel")
 
@@ -216,7 +213,7 @@ def _read_each(away: str | list[str] | None, texts: int, each: int) -> list[str]
     """Letters of a negative prompt for each text; "" for none."""
     if isinstance(away, list):
         away = [one for one in away for _ in range(each)]
-    return [read_letters(one) if one else "" for one in negative_prompts(away, None, texts)]
+    return [read_letters(one) if one else "" for one in checks.negative_prompts(away, None, texts)]
 
 
 def vocoder_folder(part: Path) -> Path:
