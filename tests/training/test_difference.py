@@ -6,12 +6,18 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import lumina
 from lumina import LuminaError
 from lumina.checkpoints.difference import DOWN, UP, cut_rank, difference_of
-from lumina.checkpoints.folder import DIFFERENCE, INDEX, PARTS_OF
+from lumina.checkpoints.folder import (
+    DIFFERENCE,
+    INDEX,
+    PARTS_OF,
+    count_parameters,
+    fingerprint,
+)
 from lumina.training.exporting import export
 from lumina.training.flow import FlowObjective, choose_size, find_data
 from lumina.training.recipes import FlowRecipe
@@ -84,6 +90,16 @@ def test_a_difference_gives_the_trained_network_back(trained, folder):
         expected = trained.module.eval()(read, batch.times, return_dict=False, **arguments)[0]
         found = pipeline.transformer(read, batch.times, return_dict=False, **arguments)[0]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_what_it_differs_from_counts_too(folder):
+    base, before = folder.parent / "base", fingerprint(folder)
+    assert count_parameters(folder) > count_parameters(base)
+    file = next((base / "transformer").glob("*.safetensors"))
+    weights = load_file(file)
+    weights["pad_token"] += 1
+    save_file(weights, file)
+    assert fingerprint(folder) != before
 
 
 def test_its_pipeline_has_the_other_parts_of_the_base(folder):

@@ -234,8 +234,14 @@ def fingerprint(folder: Path) -> str:
     They depend on the size of each weight file and on samples along it, so that ten gigabytes
     take no longer than ten megabytes.
     """
-    files = [(own, file) for own in _part_folders(folder) for file in weight_files(own)]
-    return fingerprint_of({f"{own.name}/{file.name}": file for own, file in files})
+    files: dict[str, Path] = {}
+    for own in _part_folders(folder):
+        for file in weight_files(own):
+            name = f"{own.name}/{file.name}"
+            while name in files:  # differences from differences
+                name = f"base/{name}"
+            files[name] = file
+    return fingerprint_of(files)
 
 
 def fingerprint_of(files: Mapping[str, Path]) -> str:
@@ -270,9 +276,16 @@ def _find_head(folder: Path, stems: Sequence[str]) -> tuple[Path, str | None]:
 
 
 def _part_folders(folder: Path) -> list[Path]:
-    """Folders of all models of a checkpoint, wherever they are."""
-    found = (part_folder(folder, part) for part in PARTS)
-    return [own for own in found if own.is_dir()]
+    """Folders of all models of a checkpoint, wherever they are, and of what these differ from."""
+    found = []
+    for part in PARTS:
+        own = part_folder(folder, part)
+        while own.is_dir():
+            found.append(own)
+            if not (own / DIFFERENCE).is_file():
+                break
+            own = part_folder(base_of(own.parent), part)
+    return found
 
 
 def _names_a_class(source: Any) -> bool:
