@@ -130,7 +130,7 @@ MODELS = {
             name="lumina-mini-speech",
             summary="English sentences in three voices, best of 161 words",
             task="text to speech",
-            defaults={"steps": 16, "guidance": 2.0},
+            defaults={"steps": 16, "guidance": 3.0},
         ),
         Model(
             name="lumina-mini-video",

@@ -100,7 +100,7 @@ class LuminaSpeechPipeline(ImagePipeline):
         voice: str = VOICES[0],
         speed: float = 1.0,
         num_inference_steps: int = 16,
-        guidance_scale: float = 2.0,
+        guidance_scale: float = 3.0,
         negative_prompt: str | list[str] | None = None,
         num_sounds_per_prompt: int = 1,
         generator: Source = None,
