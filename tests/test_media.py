@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from lumina.errors import LuminaError
 from lumina.media import (
@@ -121,13 +121,29 @@ def test_eight_pictures_leave_no_hole():
     assert grid.width > 1.5 * grid.height
 
 
-def test_a_label_is_written_only_if_the_font_has_its_letters():
-    def ink(label):
-        white = make_grid([picture("white", (200, 20))], [label]).convert("L")
-        return white.getextrema()[0] < 128
+def ink(label):
+    white = make_grid([picture("white", (200, 20))], [label]).convert("L")
+    return white.getextrema()[0] < 128
 
+
+def test_a_label_is_written_only_if_a_font_has_its_letters():
     assert ink("a red apple")
-    assert not ink("猫")
+    assert not ink("a red apple \U0010fffd")
+
+
+def test_a_label_of_another_alphabet_is_written_where_a_font_is_there():
+    try:
+        ImageFont.truetype("DejaVuSans.ttf")
+    except OSError:
+        pytest.skip("the fonts DejaVu are not installed")
+    assert ink("en blå buss")
+    assert ink("красное яблоко")
+
+
+def test_a_word_that_is_wider_than_its_picture_goes_on_in_the_next_line():
+    one, long = (make_grid([picture("white", (64, 8))], ["m" * count]) for count in (2, 12))
+    assert long.height > one.height
+    assert long.convert("L").crop((62, 0, *long.size)).getextrema() == (255, 255)
 
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)

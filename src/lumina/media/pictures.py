@@ -1,13 +1,14 @@
 """Pictures: files with the request that made them inside, grids and tables."""
 
+import functools
 import io
 import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
@@ -100,20 +101,20 @@ def make_grid(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.Ima
 
     Args:
         images: One or more pictures. Smaller ones are put in the middle of their place.
-        labels: What is written below each, as far as the built-in font has the letters.
+        labels: What is written below each, as far as a font on this machine has the letters.
     """
     columns = _columns(len(images))
     width, height = _largest(images)
-    font = _font(width)
-    lines = [_wrap(label, font, width - 2 * _MARGIN) for label in labels]
-    cell = height + max(map(len, lines)) * _line_height(font) + 2 * _MARGIN
+    size = _letter_size(width)
+    written = [_wrap(label, size, width - 2 * _MARGIN) for label in labels]
+    cell = height + max(label.height for label in written) + 2 * _MARGIN
     rows = -(-len(images) // columns)
     grid = Image.new("RGB", (columns * (width + _GAP) - _GAP, rows * cell), "white")
-    for index, (image, label) in enumerate(zip(images, lines, strict=True)):
+    for index, (image, label) in enumerate(zip(images, written, strict=True)):
         row, column = divmod(index, columns)
         left, top = column * (width + _GAP), row * cell
         _paste(grid, image, (left, top, width, height))
-        _write(grid, label, (left + _MARGIN, top + height + _MARGIN), font)
+        label.write(grid, (left + _MARGIN, top + height + _MARGIN))
     return grid
 
 
@@ -133,24 +134,23 @@ def make_table(
         title: What is written above all.
     """
     width, height = _largest([image for row in cells for image in row])
-    font = _font(width)
+    size = _letter_size(width)
     whole = len(columns) * (width + _GAP) - _GAP
-    heads = [_wrap(label, font, width - 2 * _MARGIN) for label in columns]
+    heads = [_wrap(label, size, width - 2 * _MARGIN) for label in columns]
     # The letters of a row are never wider than a picture.
-    sides = [_wrap(label, font, width) for label in rows]
-    left = max((math.ceil(font.getlength(line)) for lines in sides for line in lines), default=0)
+    sides = [_wrap(label, size, width) for label in rows]
+    left = max(label.width for label in sides)
     left += 3 * _MARGIN if left else 0
-    over = _wrap(title, font, left + whole - 2 * _MARGIN)
-    top = len(over) * _line_height(font) + 2 * _MARGIN if over else 0
-    begin = top + max(map(len, heads)) * _line_height(font) + 2 * _MARGIN
+    over = _wrap(title, size, left + whole - 2 * _MARGIN)
+    top = over.height + 2 * _MARGIN if over.lines else 0
+    begin = top + max(label.height for label in heads) + 2 * _MARGIN
     table = Image.new("RGB", (left + whole, begin + len(rows) * (height + _GAP)), "white")
-    _write(table, over, (_MARGIN, _MARGIN), font)
+    over.write(table, (_MARGIN, _MARGIN))
     for column, label in enumerate(heads):
-        _write(table, label, (left + column * (width + _GAP) + _MARGIN, top + _MARGIN), font)
+        label.write(table, (left + column * (width + _GAP) + _MARGIN, top + _MARGIN))
     for row, (images, label) in enumerate(zip(cells, sides, strict=True)):
         y = begin + row * (height + _GAP)
-        middle = (height - len(label) * _line_height(font)) // 2
-        _write(table, label, (_MARGIN, y + max(0, middle)), font)
+        label.write(table, (_MARGIN, y + max(0, (height - label.height) // 2)))
         for column, image in enumerate(images):
             _paste(table, image, (left + column * (width + _GAP), y, width, height))
     return table
@@ -185,6 +185,17 @@ _GAP = 4
 _SPACE = 12
 _MARGIN = 2
 _LABEL_LINES = 3
+_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "Arial.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "Arial Unicode.ttf",
+    "malgun.ttf",
+    "msyh.ttc",
+    "msgothic.ttc",
+)
+"""Files of fonts that systems have, for labels that Pillow's own lacks letters of."""
 
 
 @contextmanager
@@ -221,13 +232,49 @@ def _largest(images: Sequence[Image.Image]) -> tuple[int, int]:
     return max(image.width for image in images), max(image.height for image in images)
 
 
-def _font(width: int) -> Any:
-    """Letters that can be read on pictures of a width."""
-    return ImageFont.load_default(size=max(11, width // 24))
+class _Label(NamedTuple):
+    """Lines of text, in a font that has all their letters."""
+
+    lines: list[str]
+    font: Any
+
+    @property
+    def height(self) -> int:
+        return len(self.lines) * self._line_height
+
+    @property
+    def width(self) -> int:
+        return max((math.ceil(self.font.getlength(line)) for line in self.lines), default=0)
+
+    def write(self, whole: Image.Image, place: tuple[int, int]) -> None:
+        draw, (left, top) = ImageDraw.Draw(whole), place
+        for number, line in enumerate(self.lines):
+            at = (left, top + number * self._line_height)
+            draw.text(at, line, fill="black", font=self.font)
+
+    @property
+    def _line_height(self) -> int:
+        return sum(self.font.getmetrics())
 
 
-def _line_height(font: Any) -> int:
-    return sum(font.getmetrics())
+def _letter_size(width: int) -> int:
+    """Of letters that can be read on pictures of a width."""
+    return max(11, width // 24)
+
+
+@functools.cache
+def _fonts(size: int) -> list[Any]:
+    """Pillow's own font, which has the letters of English, and those of this machine."""
+    found: list[Any] = [ImageFont.load_default(size=size)]
+    for name in _FONTS:
+        with suppress(OSError):
+            found.append(ImageFont.truetype(name, size=size))
+    return found
+
+
+def _has_letters(font: Any, text: str) -> bool:
+    missing = bytes(font.getmask("\uffff"))
+    return all(bytes(font.getmask(letter)) != missing for letter in set(text) - {" "})
 
 
 def _paste(whole: Image.Image, image: Image.Image, place: tuple[int, int, int, int]) -> None:
@@ -235,22 +282,21 @@ def _paste(whole: Image.Image, image: Image.Image, place: tuple[int, int, int, i
     whole.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
 
 
-def _write(whole: Image.Image, lines: Sequence[str], place: tuple[int, int], font: Any) -> None:
-    draw, (left, top) = ImageDraw.Draw(whole), place
-    for number, line in enumerate(lines):
-        draw.text((left, top + number * _line_height(font)), line, fill="black", font=font)
-
-
-def _wrap(text: str, font: Any, width: int) -> list[str]:
-    """Lines that fit the width, and none if the font lacks a letter."""
-    missing = bytes(font.getmask("\uffff"))
-    if any(bytes(font.getmask(character)) == missing for character in set(text) - {" "}):
-        return []
+def _wrap(text: str, size: int, width: int) -> _Label:
+    """Lines that fit a width, and none if no font has all letters."""
+    fonts = _fonts(size)
+    font = next((font for font in fonts if _has_letters(font, text)), None)
+    if font is None:
+        return _Label([], fonts[0])
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and font.getlength(longer) <= width:
             lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines[:_LABEL_LINES]
+            continue
+        lines.append("")
+        for letter in word:  # words of some languages have no spaces between them
+            if lines[-1] and font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return _Label(lines[:_LABEL_LINES], font)
