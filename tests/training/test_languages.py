@@ -14,6 +14,7 @@ from lumina import FlagDiT, LuminaError, NextDiT
 from lumina.backbones.blocks import BlockContext
 from lumina.checkpoints.folder import DIFFERENCE
 from lumina.checkpoints.text_encoder import load_text_encoder
+from lumina.evaluation.exams import worlds_of
 from lumina.nn.rope import rotate
 from lumina.pipelines.assembly import text_encoder_folder
 from lumina.training.flow import FlowObjective
@@ -131,6 +132,12 @@ def test_what_was_learned_is_loaded_and_reads_as_in_training(recipe, learned, mo
     after = objective.validate()["validation"]
     assert after < 0.9 * before
     assert pipeline("ein hund", num_inference_steps=1).media[0].shape[0] == 3
+
+
+def test_what_the_model_was_trained_on_is_still_known(learned, model):
+    record = learned / "transformer" / "training.json"
+    record.write_text(json.dumps({"recipe": {"data": [{"world": "solids"}]}}))
+    assert worlds_of(learned) == ["motion", "solids"]
 
 
 def test_other_models_can_be_trained_with_it(learned, model):

@@ -137,12 +137,15 @@ def exam_of(world: str, usual: Mapping[str, Any]) -> Exam:
 
 
 def worlds_of(folder: Path) -> list[str]:
-    """Worlds that a model was trained on, as its record names them."""
-    record = folder / MADE_BY
-    if not record.is_file():
-        return []
-    data = json.loads(record.read_text("utf-8"))["recipe"].get("data", [])
-    return list(dict.fromkeys(one["world"] for one in data if "world" in one))
+    """Worlds that a model was trained on, as its records name them."""
+    found = []
+    # A run that changes one part of a model leaves the record of the others within them.
+    for record in (folder / MADE_BY, folder / "transformer" / MADE_BY):
+        if record.is_file():
+            recipe = json.loads(record.read_text("utf-8"))["recipe"]
+            tables = [recipe, *recipe.get("data", [])]
+            found += [table["world"] for table in tables if table.get("world")]
+    return list(dict.fromkeys(found))
 
 
 def _world_of(checkpoint: Checkpoint) -> str:
