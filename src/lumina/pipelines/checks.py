@@ -78,7 +78,7 @@ def number(
         LuminaError: If it is.
     """
     is_number = isinstance(value, Integral if is_whole else Real) and not isinstance(value, bool)
-    if is_number and least <= value <= most:
+    if is_number and least <= float(value) <= most:
         return
     wrong = "out of range" if is_number else "no whole number" if is_whole else "no number"
     raise LuminaError(

@@ -71,16 +71,17 @@ class LanguagesObjective:
     def __init__(self, recipe: LanguagesRecipe):
         self.recipe = recipe
         self.checkpoint = find_model(recipe.model)
-        self.pipeline: Any = load(self.checkpoint.folder, device=recipe.device)
-        self.pipeline.set_progress_bar_config(disable=True)
-        self.network = self.pipeline.transformer.requires_grad_(False).eval()
-        self.teacher = self.pipeline.text_encoder.requires_grad_(False).eval()
         if recipe.world:
             self.seen = self.unseen = captions_of_world(recipe.world)
         else:
             self.seen, self.unseen = captions_of_file(Path(recipe.pairs))
+        folder = self.checkpoint.folder
+        self.pipeline: Any = load(folder, device=recipe.device, dtype="float32")
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.network = self.pipeline.transformer.requires_grad_(False).eval()
+        self.teacher = self.pipeline.text_encoder.requires_grad_(False).eval()
         self.queries = self._gather_queries()
-        self.module = adapt(copy.deepcopy(self.teacher), recipe.rank)
+        self.module: Any = adapt(copy.deepcopy(self.teacher), recipe.rank)
 
     def to(self, device: torch.device) -> None:
         """Move the weights, and what else the loss needs."""
@@ -258,5 +259,5 @@ def readings(
 
 
 def spread(values: Float[Tensor, "b n d"]) -> Float[Tensor, ""]:
-    """Mean square of how samples differ from their mean."""
-    return (values - values.mean(0)).square().mean()
+    """Mean square of how samples differ from their mean; not quite 0 where they do not."""
+    return (values - values.mean(0)).square().mean() + 1e-3 * values.square().mean()

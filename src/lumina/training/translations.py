@@ -61,7 +61,7 @@ def captions_of_file(path: Path) -> tuple[Draw, Draw]:
 
 
 def _draw_of(said: Sequence[Said]) -> Draw:
-    return lambda rng: said[rng.integers(len(said))]
+    return lambda rng: said[int(rng.integers(len(said)))]
 
 
 def _read(path: Path, number: int, line: str) -> Said:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -139,7 +139,7 @@ class TextsEncoder:
         self._device = pick_device(encoding.device)
         self._cache = Cache(Path(encoding.cache) / TEXTS)
         self._tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        model = load_text_encoder(folder, dtype=torch.float32)
+        model: Any = load_text_encoder(folder, dtype=torch.float32)
         self._model = model.eval().to(self._device)
 
     def __call__(self, batch: Sequence[str]) -> Outcomes:
