@@ -23,8 +23,9 @@ demo: setup
 
 # Compiling tests run beside the others, which often wait for processes that they started.
 test: setup
-	@JAXTYPING_DISABLE=1 $(BIN)/pytest -m "compile and not gpu" $(ARGS) \
-		$$(grep -rl "mark.compile" tests) tests/test_docs.py > .venv/compile.log 2>&1 & \
+	@JAXTYPING_DISABLE=1 $(BIN)/pytest -m "compile and not gpu" \
+		$(or $(ARGS),$(shell grep -rl "mark.compile" tests) tests/test_docs.py) \
+		> .venv/compile.log 2>&1 & \
 	compiling=$$!; status=0; \
 	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS) \
 		|| status=$$?; \

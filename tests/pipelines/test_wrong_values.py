@@ -2,19 +2,22 @@
 
 import jaxtyping
 import pytest
+from PIL import Image
 
 import lumina
 from lumina import LuminaError
 
 SAID = "two horses"
+PICTURE = Image.new("RGB", (64, 64))
 
 
 @pytest.fixture(autouse=True)
 def unchecked():
     """Types as users have them, whom nothing else checks them for."""
+    before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +48,13 @@ def pipelines():
         ("video", {"frames": 129}, "frames is 129, which is out of range"),
         ("video", {"width": 64.0}, "width is 64.0, and such pictures cannot be made"),
         ("video", {"height": "64"}, "height is '64', and such pictures cannot be made"),
-        ("video", {"first_frames": "x.png"}, "what is known has 'x.png', which is no picture"),
-        ("video", {"first_frames": ["x.png"]}, "what is known has 'x.png', which is no picture"),
+        ("video", {"first_frames": "x.png"}, "what is known has str 'x.png', which is no list"),
+        ("video", {"first_frames": ["x.png"]}, "known has str 'x.png', which is no picture"),
+        ("video", {"first_frames": PICTURE}, "known has Image .* which is no list of pictures"),
         ("multiview", {"views": "2"}, "views is '2', which is no whole number"),
-        ("multiview", {"image": "x.png"}, "what is known has 'x.png', which is no picture"),
+        ("multiview", {"image": "x.png"}, "what is known has str 'x.png', which is no picture"),
         ("sound", {"seconds": "3"}, "seconds is '3', which is no number"),
-        ("sound", {"seconds": 0}, "seconds is 0, which is out of range.*\n.*above 0, up to 60"),
+        ("sound", {"seconds": 0}, "seconds is 0, which is out of range.*\n.*a sample"),
         ("sound", {"seconds": float("nan")}, "seconds is nan, which is out of range"),
         ("speech", {"prompt": None}, "Provide either `prompt`"),
         ("speech", {"prompt": SAID, "speed": "1"}, "speed is '1', which is no number"),

@@ -158,14 +158,15 @@ def add_difference(
     """
     weights = dict(model.named_parameters())
     for name, change in difference.items():
-        own = weights.get(name.removesuffix(UP).removesuffix(DOWN))
-        if own is None:
+        bare = name.removesuffix(UP).removesuffix(DOWN)
+        own = weights.get(bare)
+        if name.endswith(DOWN) and bare + UP in difference:
+            continue
+        if name.endswith(UP) and bare + DOWN in difference:
+            change = change.float() @ difference[bare + DOWN].float()
+        if own is None or change.shape != own.shape:
             raise LuminaError(
                 f"{where / DIFFERENCE} changes {name}, which {origin} does not have",
                 hint="the base is another one than it was trained from; download both again",
             )
-        if name.endswith(UP):
-            down = difference[name.removesuffix(UP) + DOWN]
-            own += change.float() @ down.float()
-        elif not name.endswith(DOWN):
-            own.copy_(change)
+        own.copy_(own + change if name.endswith(UP) else change)

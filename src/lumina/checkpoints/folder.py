@@ -77,14 +77,17 @@ def check_folder(folder: Path) -> None:
         if part not in PARTS:
             _check_settings(own)
             continue
-        config = read_config(own)
-        if (own / DIFFERENCE).is_file():
+        source = index[part]
+        while (own / DIFFERENCE).is_file():
+            read_config(own)
             read_header(own / DIFFERENCE)
-            continue
+            base = base_of(own.parent)
+            own, source = part_folder(base, part), read_index(base)[part]
+        config = read_config(own)
         found = read_shapes(own)
         # Quantized tensors, and pickled ones, are for their own loaders to judge.
         if found and "quantization_config" not in config:
-            compare(own, found, expected_shapes(own, index[part])).refuse(str(own), hint=AGAIN)
+            compare(own, found, expected_shapes(own, source)).refuse(str(own), hint=AGAIN)
 
 
 def part_folder(folder: Path, part: str) -> Path:
@@ -277,14 +280,15 @@ def _find_head(folder: Path, stems: Sequence[str]) -> tuple[Path, str | None]:
 
 def _part_folders(folder: Path) -> list[Path]:
     """Folders of all models of a checkpoint, wherever they are, and of what these differ from."""
-    found = []
-    for part in PARTS:
-        own = part_folder(folder, part)
-        while own.is_dir():
-            found.append(own)
-            if not (own / DIFFERENCE).is_file():
-                break
-            own = part_folder(base_of(own.parent), part)
+    own = (part_folder(folder, part) for part in PARTS)
+    return [one for each in own if each.is_dir() for one in with_bases(each)]
+
+
+def with_bases(own: Path) -> list[Path]:
+    """A folder of a model, what that differs from, and so on to one that is whole."""
+    found = [own]
+    while (found[-1] / DIFFERENCE).is_file():
+        found.append(part_folder(base_of(found[-1].parent), own.name))
     return found
 
 

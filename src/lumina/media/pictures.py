@@ -186,6 +186,7 @@ _SPACE = 12
 _MARGIN = 2
 _LABEL_LINES = 3
 _FONTS = (
+    "",
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
     "Arial.ttf",
@@ -195,7 +196,7 @@ _FONTS = (
     "msyh.ttc",
     "msgothic.ttc",
 )
-"""Files of fonts that systems have, for labels that Pillow's own lacks letters of."""
+"""Pillow's own, and files of fonts that systems have, for labels that it lacks letters of."""
 
 
 @contextmanager
@@ -262,14 +263,13 @@ def _letter_size(width: int) -> int:
     return max(11, width // 24)
 
 
-@functools.cache
-def _fonts(size: int) -> list[Any]:
-    """Pillow's own font, which has the letters of English, and those of this machine."""
-    found: list[Any] = [ImageFont.load_default(size=size)]
-    for name in _FONTS:
-        with suppress(OSError):
-            found.append(ImageFont.truetype(name, size=size))
-    return found
+@functools.lru_cache(maxsize=64)
+def _open_font(name: str, size: int) -> Any:
+    """A font of this machine, or None; without a name Pillow's own, with the letters of English."""
+    if not name:
+        return ImageFont.load_default(size=size)
+    with suppress(OSError):
+        return ImageFont.truetype(name, size=size)
 
 
 def _has_letters(font: Any, text: str) -> bool:
@@ -284,10 +284,10 @@ def _paste(whole: Image.Image, image: Image.Image, place: tuple[int, int, int, i
 
 def _wrap(text: str, size: int, width: int) -> _Label:
     """Lines that fit a width, and none if no font has all letters."""
-    fonts = _fonts(size)
-    font = next((font for font in fonts if _has_letters(font, text)), None)
+    fonts = (_open_font(name, size) for name in _FONTS)
+    font = next((font for font in fonts if font and _has_letters(font, text)), None)
     if font is None:
-        return _Label([], fonts[0])
+        return _Label([], _open_font(_FONTS[0], size))
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

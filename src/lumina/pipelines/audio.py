@@ -175,7 +175,7 @@ class LuminaAudioPipeline(MediaPipeline):
         if seconds is None:
             return int(self.config["usual_size"])
         limits = {"least": 1 / SAMPLE_RATE, "most": LONGEST}
-        hint = f"above 0, up to {LONGEST:g}"
+        hint = f"a sample (1/{SAMPLE_RATE}) to {LONGEST:g}"
         checks.number("seconds", seconds, **limits, is_whole=False, hint=hint)
         return frames_of(seconds)
 

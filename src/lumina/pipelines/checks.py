@@ -87,17 +87,19 @@ def number(
 
 
 def pictures(name: str, value: Any) -> None:
-    """Refuse what are no pictures, such as names of files.
+    """Refuse what is no list of pictures, such as one picture, or names of files.
 
     Raises:
-        LuminaError: If they are none.
+        LuminaError: If it is none.
     """
-    listed = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    is_array = isinstance(value, np.ndarray) and value.ndim == 4
+    listed = value if is_array or isinstance(value, list | tuple) else [value]
     for one in listed:
-        if not isinstance(one, Image.Image | np.ndarray):
+        if listed is not value or not isinstance(one, Image.Image | np.ndarray):
+            kind = "no list of pictures" if listed is not value else "no picture"
             raise LuminaError(
-                f"{name} has {one!r}, which is no picture",
-                hint="give pictures of PIL, or arrays of bytes (height, width, 3)",
+                f"{name} has {type(one).__name__} {str(one)[:40]!r}, which is {kind}",
+                hint="give a list of pictures of PIL, or an array of bytes (n, height, width, 3)",
             )
 
 

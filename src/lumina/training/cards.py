@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCard, ModelCardData, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
-from lumina.checkpoints.folder import MADE_BY
+from lumina.checkpoints.folder import INDEX, MADE_BY, OPENED_BY_US, read_json
 from lumina.errors import LuminaError
 from lumina.requests import OF_MODALITIES
 from lumina.training.reporting import METRICS
@@ -41,10 +41,10 @@ def write_card(folder: Path) -> Path:
     recipe = made_by["recipe"]
     tags = ["lumina", recipe["task"]] + (["lora"] if recipe.get("lora_rank") else [])
     is_pipeline = (folder / "model_index.json").exists()
-    is_of_pictures = recipe.get("modality", "image") == "image"
+    modality = recipe.get("modality") or _modality_of(folder)
     data = ModelCardData(
-        library_name="diffusers" if is_pipeline and is_of_pictures else "lumina",
-        pipeline_tag=_pipeline_tag(recipe) if is_pipeline else None,
+        library_name="diffusers" if is_pipeline and modality == "image" else "lumina",
+        pipeline_tag=_pipeline_tag(recipe, modality) if is_pipeline else None,
         tags=tags,
     )
     sections = [
@@ -99,11 +99,19 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         ) from error
 
 
-def _pipeline_tag(recipe: dict[str, Any]) -> str | None:
+def _modality_of(folder: Path) -> str:
+    """What a pipeline makes, where the recipe of its run does not say it."""
+    index = read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
+    name = str(index.get("_class_name")).removesuffix(OPENED_BY_US)
+    found = (one for one, kind in OF_MODALITIES.items() if kind.pipeline == name)
+    return next(found, "image")
+
+
+def _pipeline_tag(recipe: dict[str, Any], modality: str) -> str | None:
     if recipe["task"] == "recognition":
         return "image-classification"
-    if recipe.get("modality") in OF_MODALITIES:
-        return OF_MODALITIES[recipe["modality"]].hub_task
+    if modality in OF_MODALITIES:
+        return OF_MODALITIES[modality].hub_task
     return None if recipe.get("classes") else "text-to-image"
 
 

@@ -15,6 +15,7 @@ Source:
 """
 
 import copy
+import hashlib
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -29,8 +30,14 @@ from torch import Tensor, nn
 
 from lumina.catalog import Checkpoint, find, load
 from lumina.checkpoints.difference import add_difference, difference_of, save_difference
-from lumina.checkpoints.folder import DIFFERENCE, MADE_BY
-from lumina.checkpoints.text_encoder import load_text_encoder
+from lumina.checkpoints.folder import (
+    DIFFERENCE,
+    MADE_BY,
+    PIPELINES,
+    read_index,
+    variant_of,
+    weight_files,
+)
 from lumina.devices import move
 from lumina.encoders.cleaning import clean_caption
 from lumina.encoders.text import FEATURE_LAYER, tokenize
@@ -40,6 +47,7 @@ from lumina.nn.attention import plain_attend
 from lumina.training.recipes import LanguagesRecipe
 from lumina.training.sharding import ALONE, Share
 from lumina.training.translations import Draw, captions_of_file, captions_of_world
+from lumina.worlds import find_world
 
 SAMPLES_AT_ONCE = 8
 """How many samples are made together whose queries are kept."""
@@ -82,12 +90,26 @@ class LanguagesObjective:
         self.teacher = self.pipeline.text_encoder.requires_grad_(False).eval()
         self.queries = self._gather_queries()
         self.module: Any = adapt(copy.deepcopy(self.teacher), recipe.rank)
+        # Of its own, since batches are made beside what else goes on.
+        self.tokenizer = copy.deepcopy(self.pipeline.tokenizer)
+        rng = np.random.default_rng((recipe.seed, 6))
+        self.unseen_batch = self._translate(self.unseen, rng, UNSEEN)
+        self.spreads = [spread(one) for one in self._read_english(self.unseen_batch)]
+
+    @property
+    def data_digest(self) -> str:
+        """What tells the captions and the model that are learned from, from any others."""
+        recipe = self.recipe
+        of = find_world(recipe.world).digest() if recipe.world else Path(recipe.pairs).read_text()
+        whole = f"{self.checkpoint.fingerprint()} {of}"
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def to(self, device: torch.device) -> None:
         """Move the weights, and what else the loss needs."""
         self.module.to(device)
         self.pipeline.to(device)
         self.queries = [each.to(device) for each in self.queries]
+        self.unseen_batch = move(self.unseen_batch, device)
 
     def batch(self, number: int, share: Share = ALONE) -> Translations:
         """Random captions, each with its translation."""
@@ -96,19 +118,19 @@ class LanguagesObjective:
 
     def loss(self, batch: Translations, step: int) -> tuple[Tensor, dict[str, float]]:
         """Mean over blocks and the condition of the squared error, in spreads of English ones."""
-        found, wanted = self._compare(batch)
+        queries = self._queries(batch)
+        features = features_of(self.module, batch.ids, batch.mask)
+        found = readings(self.network, features, batch.mask, queries)
         errors = [
-            (one - other).square().mean() / spread(other)
-            for one, other in zip(found, wanted, strict=True)
+            (one - other).square().mean() / of
+            for one, other, of in zip(found, self._read_english(batch), self.spreads, strict=True)
         ]
         return torch.stack(errors).mean(), {"samples": len(batch.ids)}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The same for captions that no step sees."""
-        rng = np.random.default_rng((self.recipe.seed, 6))
-        batch = self._translate(self.unseen, rng, UNSEEN)
-        return {"validation": self.loss(move(batch, self.network.device), 0)[0].item()}
+        return {"validation": self.loss(self.unseen_batch, 0)[0].item()}
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
@@ -134,26 +156,29 @@ class LanguagesObjective:
         What makes it differ, where the one before was another model's, and else all of it.
         """
         shutil.copytree(self.checkpoint.folder, folder, dirs_exist_ok=True)
+        own = folder / "text_encoder"
         if (folder / MADE_BY).exists():
-            (folder / MADE_BY).replace(folder / "transformer" / MADE_BY)
+            of = own if (folder / "transformer" / MADE_BY).exists() else folder / "transformer"
+            (folder / MADE_BY).replace(of / MADE_BY)
         difference = difference_of(self.module, scale=1.0)
-        before = self.checkpoint.folder / "text_encoder"
-        if not before.is_dir():
-            config = self.module.config.to_json_string()
-            save_difference(folder / before.name, config, difference, dtype=torch.bfloat16)
+        if not own.is_dir():
+            save_difference(
+                own, self.module.config.to_json_string(), difference, dtype=torch.bfloat16
+            )
             return
-        whole = load_text_encoder(before, dtype=torch.float32)
-        add_difference(whole, difference, where=folder, origin=before)
-        whole.save_pretrained(folder / before.name)
+        for file in weight_files(own):
+            file.unlink(missing_ok=True)
+        whole = copy.deepcopy(self.teacher)
+        add_difference(whole, difference, where=folder, origin=self.checkpoint.folder)
+        whole.save_pretrained(own, variant=variant_of(self.checkpoint.folder))
 
-    def _compare(self, batch: Translations) -> tuple[list[Tensor], list[Tensor]]:
-        """What is read of captions, and of their translations."""
-        queries = [each[batch.queries[0]] for each in self.queries]
-        with torch.no_grad():
-            english = features_of(self.teacher, batch.english_ids, batch.english_mask)
-            wanted = readings(self.network, english, batch.english_mask, queries)
-        features = features_of(self.module, batch.ids, batch.mask)
-        return readings(self.network, features, batch.mask, queries), wanted
+    def _queries(self, batch: Translations) -> list[Float[Tensor, "n h k"]]:
+        return [each[batch.queries[0]] for each in self.queries]
+
+    @torch.no_grad()
+    def _read_english(self, batch: Translations) -> list[Tensor]:
+        features = features_of(self.teacher, batch.english_ids, batch.english_mask)
+        return readings(self.network, features, batch.english_mask, self._queries(batch))
 
     def _translate(self, draw: Draw, rng: np.random.Generator, count: int) -> Translations:
         """Captions and translations; English ones are to act as they did."""
@@ -171,8 +196,8 @@ class LanguagesObjective:
         return Translations(*self._tokenize(captions), *self._tokenize(translations), rows)
 
     def _tokenize(self, captions: Sequence[str]) -> tuple[Int[Tensor, "b m"], Int[Tensor, "b m"]]:
-        cleaned = [clean_caption(one) for one in captions]
-        return tokenize(cleaned, self.pipeline.tokenizer, max_tokens=MOST_TOKENS)
+        most = min(MOST_TOKENS, self.tokenizer.model_max_length)
+        return tokenize(list(map(clean_caption, captions)), self.tokenizer, max_tokens=most)
 
     @torch.no_grad()
     def _gather_queries(self) -> list[Float[Tensor, "kept h k"]]:
@@ -207,8 +232,9 @@ def find_model(name: str) -> Checkpoint:
         LuminaError: If it has none, or its text encoder is a difference already.
     """
     checkpoint = find(name)
-    is_whole = not (checkpoint.is_network or checkpoint.is_release or checkpoint.is_recognizer)
-    if not is_whole or checkpoint.classes is not None:
+    is_whole = not (checkpoint.is_network or checkpoint.is_release)
+    kind = read_index(checkpoint.folder)["_class_name"] if is_whole else ""
+    if "text_encoder" not in PIPELINES.get(kind, ()):
         raise LuminaError(
             f"{name} is no whole model with a text encoder",
             hint="model names one such as lumina-mini-video, or the folder of a flow run's `last`",
@@ -258,6 +284,7 @@ def readings(
     return [*found, (both - time).unsqueeze(1)]
 
 
-def spread(values: Float[Tensor, "b n d"]) -> Float[Tensor, ""]:
+def spread(values: Float[Tensor, "b n d"]) -> float:
     """Mean square of how samples differ from their mean; not quite 0 where they do not."""
-    return (values - values.mean(0)).square().mean() + 1e-3 * values.square().mean()
+    differences = (values - values.mean(0)).square().mean()
+    return (differences + 1e-3 * values.square().mean()).item()

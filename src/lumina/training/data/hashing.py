@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lumina.checkpoints.folder import fingerprint_of, weight_files
+from lumina.checkpoints.folder import fingerprint_of, weight_files, with_bases
 from lumina.errors import LuminaError
 from lumina.training.data.buckets import Crop, Whole
 
@@ -48,8 +48,11 @@ def model_key(*folders: Path) -> str:
         if not folder.is_dir():
             raise LuminaError(f"there is no folder {folder}", hint="name the folder of the model")
     settings = [file.read_text() for folder in folders for file in sorted(folder.glob("*.json"))]
-    weights = {file.name: file for file in weight_files(folders[0])}
-    return _hash(["model", fingerprint_of(weights), settings])
+    weights = [
+        fingerprint_of({file.name: file for file in weight_files(own)})
+        for own in with_bases(folders[0])
+    ]
+    return _hash(["model", *weights, settings])
 
 
 def _hash(parts: list[Any]) -> str:

@@ -153,6 +153,7 @@ class FlowRecipe(Recipe):
             )
         if self.parts_of:
             self._check_sharing()
+        self._check_languages()
         if self.quantize and (not self.lora_rank or self.lora_merge):
             raise LuminaError(
                 "quantized weights are not trained, and nothing is merged into them",
@@ -202,6 +203,19 @@ class FlowRecipe(Recipe):
             raise LuminaError(
                 f"no part is one of {self.parts_of}, which parts_of names",
                 hint=f'set text_encoder = "{self.parts_of}", or leave parts_of out',
+            )
+
+    def _check_languages(self) -> None:
+        from lumina.checkpoints.folder import DIFFERENCE
+
+        folder = self._start_folder() if self.start_from else None
+        has_learned = folder is not None and (folder / "text_encoder" / DIFFERENCE).is_file()
+        if has_learned and self.text_encoder != self.start_from:
+            raise LuminaError(
+                f"the text encoder of {self.start_from} has learned languages, and text_encoder is"
+                f" {self.text_encoder!r}",
+                hint=f'set text_encoder = "{self.start_from}", and parts_of, if it is set, to its'
+                " name",
             )
 
     def _check_autoencoder(self) -> None:

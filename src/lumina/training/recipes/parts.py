@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 from lumina.errors import LuminaError
 from lumina.settings import setting
 from lumina.training.recipes.recipe import Recipe
-from lumina.worlds import WORLDS, find_world
 
 if TYPE_CHECKING:
     from lumina.training.trainer import Objective
+
+
+TRANSLATED = ("items", "motion", "music")
+"""Worlds whose first English caption says what those of other languages say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class LanguagesRecipe(Recipe):
     task = "languages"
 
     model: str = setting("", "model that knows English captions: its name or folder")
-    world: str = setting("", "world whose captions are learned", choices=("", *WORLDS))
+    world: str = setting("", "world whose captions are learned", choices=("", *TRANSLATED))
     pairs: str = setting("", "or file of lines with a caption and its English translation")
     rank: int = setting(16, "rank of the adapters of the text encoder", ge=1)
     english: float = setting(
@@ -84,8 +87,8 @@ class LanguagesRecipe(Recipe):
                 "give a world whose captions are learned, or a file of pairs",
                 hint='such as world = "motion", or pairs = "captions.jsonl"',
             )
-        if self.world and not hasattr(find_world(self.world), "foreign"):
-            raise LuminaError(f"the world {self.world} speaks one language", hint="give pairs")
+        if not self.model:
+            raise LuminaError("there is no model that learns", hint='such as model = "lumina-mini"')
 
     def make_objective(self) -> "Objective":
         """A text encoder with its captions."""
