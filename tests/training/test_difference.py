@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 
 import lumina
 from lumina import LuminaError
+from lumina.checkpoints.convert import convert
+from lumina.checkpoints.description import describe
 from lumina.checkpoints.difference import DOWN, UP, cut_rank, difference_of
 from lumina.checkpoints.folder import (
     DIFFERENCE,
@@ -107,6 +109,18 @@ def test_its_pipeline_has_the_other_parts_of_the_base(folder):
     pipeline.set_progress_bar_config(disable=True)
     source = torch.Generator().manual_seed(0)
     assert pipeline("a dog", num_inference_steps=1, generator=source).media[0].shape[0] == 3
+
+
+def test_it_is_described_beside_what_it_differs_from(folder):
+    facts = describe(folder)["parts"]
+    assert facts["transformer"]["differs from"] == str(folder.parent / "base" / "transformer")
+    assert facts["vae"]["path"] == str(folder.parent / "base" / "vae")
+    assert describe(folder / "transformer") == facts["transformer"]
+
+
+def test_it_is_not_converted_without_its_base(folder, tmp_path):
+    with pytest.raises(LuminaError, match="has what differs from base, and no whole network"):
+        convert(folder, tmp_path / "out", to="original")
 
 
 def test_without_the_base_nothing_is_loaded(folder):

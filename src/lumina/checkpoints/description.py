@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lumina.checkpoints.folder import (
+    DIFFERENCE,
     INDEX,
     OPENED_BY_US,
+    base_of,
     compare,
     expected_shapes,
+    part_folder,
     read_config,
     read_json,
     weight_files,
@@ -46,6 +49,9 @@ def describe(path: str | Path, config: Mapping[str, Any] | None = None) -> dict[
     if (path / INDEX).is_file():
         _refuse_config(path, config)
         return _describe_pipeline(path)
+    if (path / DIFFERENCE).is_file():
+        _refuse_config(path, config)
+        return _describe_difference(path)
     settings = read_config(path) if (path / "config.json").is_file() else {}
     if settings.get("_class_name") in KINDS and "quantization_config" in settings:
         _refuse_config(path, config)
@@ -116,7 +122,9 @@ def _family(kind: str, config: Mapping[str, Any]) -> str:
 def _describe_pipeline(folder: Path) -> dict[str, Any]:
     index = read_json(folder / INDEX)
     sources = {name: source for name, source in index.items() if isinstance(source, list)}
-    parts = {name: _describe_part(folder / name, source) for name, source in sources.items()}
+    parts = {
+        name: _describe_part(part_folder(folder, name), source) for name, source in sources.items()
+    }
     return {
         "path": str(folder),
         "format": "diffusers pipeline",
@@ -131,11 +139,23 @@ def _describe_part(folder: Path, source: list[Any]) -> dict[str, Any]:
         return {"class": "none"}
     if not folder.is_dir():
         return {"class": source[1], "missing": [folder.name]}
+    if (folder / DIFFERENCE).is_file():
+        return _describe_difference(folder)
     if source[1] in KINDS:
         return describe(folder)
     # Tokenizers and schedulers have no weights.
     has_weights = (folder / "config.json").is_file() and source[0] in _LIBRARIES
     return _describe_model(folder, source) if has_weights else {"class": source[1]}
+
+
+def _describe_difference(folder: Path) -> dict[str, Any]:
+    config = read_config(folder)
+    return {
+        "path": str(folder),
+        "class": config.get("_class_name") or config.get("architectures", ["unknown"])[0],
+        "differs from": str(part_folder(base_of(folder.parent), folder.name)),
+        **_facts(open_file(folder / DIFFERENCE), [DIFFERENCE]),
+    }
 
 
 def _describe_model(folder: Path, source: list[str]) -> dict[str, Any]:

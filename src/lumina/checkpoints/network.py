@@ -11,7 +11,14 @@ from typing import Any
 import torch
 
 from lumina.backbones.transformer import FlowTransformer
-from lumina.checkpoints.folder import INDEX, STEM_OF_DIFFUSERS, read_config, weight_files
+from lumina.checkpoints.folder import (
+    DIFFERENCE,
+    INDEX,
+    STEM_OF_DIFFUSERS,
+    base_of,
+    read_config,
+    weight_files,
+)
 from lumina.checkpoints.headers import AGAIN, format_of, read_header
 from lumina.checkpoints.keys import from_original, with_copies
 from lumina.checkpoints.kinds import KINDS
@@ -189,6 +196,11 @@ def _check_names(config: Mapping[str, Any]) -> None:
 def _find_in_diffusers(folder: Path, given: Mapping[str, Any]) -> Network:
     kind = class_of(folder)
     config = read_config(folder)
+    if (folder / DIFFERENCE).is_file():
+        raise LuminaError(
+            f"{folder} has what differs from {base_of(folder.parent).name}, and no whole network",
+            hint="`lumina.load` puts both together; its `transformer.save_pretrained` writes all",
+        )
     if "quantization_config" in config:
         raise LuminaError(f"{folder} is quantized", hint="use the weights that it was made from")
     return Network(
