@@ -26,12 +26,10 @@ SAVING = {"double": True, "save_minutes": 0.0, "keep_states": 20}
 
 def test_processes_train_as_one_does_and_two_go_on_with_what_four_began(run, tmp_path):
     double = {"double": True}
-    replicas = double | {"replicas": 2}
     shared = {
         "sharded": (2, double),
         "ring": (2, double | RING),
-        "replicas": (4, replicas),
-        "ulysses": (4, replicas | ULYSSES),
+        "replicas": (4, double | {"replicas": 2} | ULYSSES),
         "saved": (4, SAVING),
     }
     # With one start, which takes longer than the training. Nothing is forked after the last two.
