@@ -111,6 +111,15 @@ def test_its_pipeline_has_the_other_parts_of_the_base(folder):
     assert pipeline("a dog", num_inference_steps=1, generator=source).media[0].shape[0] == 3
 
 
+def test_a_weight_of_another_shape_is_refused(folder):
+    file = folder / "transformer" / DIFFERENCE
+    weights = load_file(file)
+    weights["patch_embedder.proj.weight"] = weights["patch_embedder.proj.weight"][:1]
+    save_file(weights, file)
+    with pytest.raises(LuminaError, match="changes patch_embedder.proj.weight, which"):
+        lumina.load(folder)
+
+
 def test_it_is_described_beside_what_it_differs_from(folder):
     facts = describe(folder)["parts"]
     assert facts["transformer"]["differs from"] == str(folder.parent / "base" / "transformer")

@@ -166,6 +166,10 @@ def test_samples_of_a_batch_are_read_apart(objective):
         torch.testing.assert_close(one[2:3], other)
 
 
+def test_the_card_says_what_the_model_makes(learned):
+    assert "pipeline_tag: text-to-video" in (learned / "README.md").read_text()
+
+
 @pytest.fixture
 def pairs(tmp_path):
     lines = [{"caption": f"ein bild, {n}", "english": f"picture {n}"} for n in range(40)]
@@ -190,6 +194,12 @@ def test_a_model_of_pictures_learns_pairs_of_ones_own(recipe, pairs, tiny_folder
     }
     layers = {name.split(".")[1] for name in changed}
     assert layers == {str(number) for number in range(len(usual.layers) - 1)}
+    # A second run keeps the records of the network and of the first one.
+    (folder / "transformer" / "training.json").write_text('{"recipe": {"world": "solids"}}')
+    again = dataclasses.replace(own, model=str(folder), out=str(tmp_path / "again"), steps=1)
+    folder = train(again)
+    assert worlds_of(folder) == ["solids"]
+    assert json.loads((folder / "text_encoder" / "training.json").read_text())["steps"] == 20
 
 
 def test_lines_are_trained_on_or_validated_on(pairs):

@@ -77,12 +77,11 @@ def check_folder(folder: Path) -> None:
         if part not in PARTS:
             _check_settings(own)
             continue
-        source = index[part]
-        while (own / DIFFERENCE).is_file():
-            read_config(own)
-            read_header(own / DIFFERENCE)
-            base = base_of(own.parent)
-            own, source = part_folder(base, part), read_index(base)[part]
+        *differences, own = with_bases(own)
+        for one in differences:
+            read_config(one)
+            read_header(one / DIFFERENCE)
+        source = read_index(own.parent)[part] if differences else index[part]
         config = read_config(own)
         found = read_shapes(own)
         # Quantized tensors, and pickled ones, are for their own loaders to judge.

@@ -174,9 +174,14 @@ class LuminaAudioPipeline(MediaPipeline):
     def _frames(self, seconds: float | None) -> int:
         if seconds is None:
             return int(self.config["usual_size"])
-        limits = {"least": 1 / SAMPLE_RATE, "most": LONGEST}
-        hint = f"a sample (1/{SAMPLE_RATE}) to {LONGEST:g}"
-        checks.number("seconds", seconds, **limits, is_whole=False, hint=hint)
+        checks.number(
+            "seconds",
+            seconds,
+            least=1 / SAMPLE_RATE,
+            most=LONGEST,
+            is_whole=False,
+            hint=f"a sample (1/{SAMPLE_RATE}) to {LONGEST:g}",
+        )
         return frames_of(seconds)
 
 

@@ -126,6 +126,13 @@ def prompt(text: Any, embeds: Tensor | None, mask: Tensor | None) -> None:
         raise ValueError(f"`prompt` has to be a list of one or more texts but is {text}")
 
 
+def prompts(given: Any) -> list[str]:
+    """The prompts of a call that takes no features, as a list; refused as by `prompt`."""
+    given = list(given) if isinstance(given, tuple) else given
+    prompt(given, None, None)
+    return [given] if isinstance(given, str) else given
+
+
 def sequence_length(tokens: int) -> None:
     """Refuse a length at which nothing of a prompt is left."""
     if tokens < 1:

@@ -164,9 +164,7 @@ class MediaPipeline(TextPipeline):
             )
         for name in self._without_effect & settings.keys():
             raise LuminaError(f"{name} has no effect in {type(self).__name__}", hint="leave it out")
-        prompts = list(prompt) if isinstance(prompt, tuple) else prompt
-        checks.prompt(prompts, None, None)
-        prompts = [prompts] if isinstance(prompts, str) else prompts
+        prompts = checks.prompts(prompt)
         given = {name: value for name, value in settings.items() if value is not None}
         away = given.get("negative_prompt")
         if isinstance(away, list):

@@ -132,9 +132,8 @@ class LuminaSpeechPipeline(ImagePipeline):
         Raises:
             LuminaError: If a text cannot be said, or the voice or the speed does not exist.
         """
-        checks.prompt(prompt, None, None)
-        texts = [prompt] if isinstance(prompt, str) else prompt
-        texts = [read_letters(text) for text in texts for _ in range(num_sounds_per_prompt)]
+        said = checks.prompts(prompt)
+        texts = [read_letters(text) for text in said for _ in range(num_sounds_per_prompt)]
         away = _read_each(negative_prompt, len(texts), num_sounds_per_prompt)
         self._check(voice, speed, output_type)
         sources = sources_of(generator, len(texts))

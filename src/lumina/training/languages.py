@@ -93,7 +93,8 @@ class LanguagesObjective:
         # Of its own, since batches are made beside what else goes on.
         self.tokenizer = copy.deepcopy(self.pipeline.tokenizer)
         rng = np.random.default_rng((recipe.seed, 6))
-        self.unseen_batch = self._translate(self.unseen, rng, UNSEEN)
+        unseen = self._translate(self.unseen, rng, UNSEEN)
+        self.unseen_batch = move(unseen, self.network.device)
         self.spreads = [spread(one) for one in self._read_english(self.unseen_batch)]
 
     @property
