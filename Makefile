@@ -3,6 +3,8 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
+# Imports take half of the time where Python may keep the modules that it has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test check bench format
 

@@ -3,6 +3,8 @@
 Settings (`lumina.requests`) are left out: they refuse wrong types by themselves, which is tested.
 """
 
+import gc
+
 from jaxtyping import config, install_import_hook
 
 CHECKED = (
@@ -23,3 +25,10 @@ if not config.jaxtyping_disable:
         [f"lumina.{package}" for package in CHECKED],
         "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
     )
+
+gc.set_threshold(10_000)
+
+
+def pytest_collection_finish():
+    """Search for garbage among what tests make alone, and not in all that was imported."""
+    gc.freeze()

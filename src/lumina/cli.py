@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import gc
 import json
 import logging
 import sys
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 after an error, 2 if the command line makes no sense, 130 after Ctrl-C.
     """
+    gc.set_threshold(10_000)  # what is imported stays: it is searched for garbage less often
     _show_warnings()
     try:
         options = _make_parser().parse_args(arguments)

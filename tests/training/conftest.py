@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).with_name("network_run.py")
 
 
 def run_each(folder, cases, *, torchrun=0):
-    """Run `network_run.py`, once for all cases, each in a folder of its name.
+    """Run `network_run.py`, once for all cases, each in `out` or else a folder of its name.
 
     Args:
         folder: Of those folders.
@@ -30,7 +30,8 @@ def run_each(folder, cases, *, torchrun=0):
         command[1:1] = ["-m", *launcher]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return {name: _read(folder / name) for name in cases}
+    outs = (Path(case["out"]) for _, case in settings)
+    return dict(zip(cases, map(_read, outs), strict=True))
 
 
 def _read(out):

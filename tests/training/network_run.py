@@ -7,8 +7,10 @@ With 0 there is one that was started already, or as many as torchrun started.
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import sys
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +33,8 @@ class Rows(NamedTuple):
 
 
 class Network:
+    stop_after = 0  # steps, as if asked to by a signal; 0 for never
+
     def __init__(self, recipe):
         self.recipe = recipe
         self.module = NextDiT(
@@ -60,6 +64,9 @@ class Network:
         return share.take(Rows(parts[0], parts[1], parts[2].sigmoid(), parts[3]))
 
     def loss(self, batch, step):
+        if step + 1 == self.stop_after:
+            signal.raise_signal(signal.SIGTERM)
+
         def velocity(x, t):
             return self.module(x, t, batch.text, return_dict=False)[0][:, :4]
 
@@ -104,7 +111,9 @@ def main() -> None:
 
 def work(settings) -> None:
     """Train in this process, and in others that were started beside it."""
-    with processes(torch.device("cpu")):
+    Network.stop_after = settings.pop("stop_after", 0)
+    stops = suppress(KeyboardInterrupt) if Network.stop_after else nullcontext()
+    with processes(torch.device("cpu")), stops:
         train(make_recipe(**settings))
 
 
