@@ -38,7 +38,7 @@ def test_most_of_what_is_asked_for_is_made(name):
     usual = MODELS[name].defaults
     rights = []
     wishes = exam.plan(full=False, names=4, languages=[])
-    for wish in wishes[:: len(wishes) // 6][:6]:  # of all sections, such as all voices
+    for wish in wishes[:: len(wishes) // 4][:4]:  # of all sections, such as all voices
         settings = {
             "num_inference_steps": usual["steps"],
             "guidance_scale": usual["guidance"],
@@ -46,4 +46,4 @@ def test_most_of_what_is_asked_for_is_made(name):
         }
         medium = pipeline(wish.prompt, **(settings | wish.arguments)).media[0]
         rights.append(exam.describe(Outcome(wish, exam.judge(wish, medium)))["right"])
-    assert sum(rights) >= 3
+    assert sum(rights) >= 2
