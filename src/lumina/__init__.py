@@ -1,6 +1,8 @@
 """Lumina-T2X and Lumina-Next: text to images and more."""
 
+import gc
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,7 +83,18 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module 'lumina' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(_import(_HOMES[name]), name)
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module, and look for no garbage meanwhile, since nearly all that is made stays."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def __dir__() -> list[str]:
