@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -138,18 +137,35 @@ def test_a_network_of_the_original_release_has_a_name_and_its_own_defaults(
     assert is_original == (defaults.get("preset") == "original")
 
 
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_a_download_fetches_what_the_original_release_needs(suffix, monkeypatch):
-    there = [f"consolidated.00-of-01.{suffix}", "model_args.pth", "optimizer.00000-of-00008.pth"]
-    fetched = []
+def hub_of(files, folder, monkeypatch):
+    """Have a hub hold some files, and tell which of them are in a folder after downloads."""
 
     def snapshot_download(hub_id, *, allow_patterns):
-        fetched.extend(filter_repo_objects(there, allow_patterns=allow_patterns))
-        return hub_id
+        folder.mkdir(exist_ok=True)
+        for name in filter_repo_objects(files, allow_patterns=allow_patterns):
+            (folder / name).touch()
+        return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert download("lumina-t2i") == Path("Alpha-VLLM/Lumina-T2I")
-    assert fetched == there[:2]
+    return lambda: {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_download_fetches_what_the_original_release_needs(suffix, tmp_path, monkeypatch):
+    there = [f"consolidated.00-of-01.{suffix}", "model_args.pth", "optimizer.00000-of-00008.pth"]
+    fetched = hub_of(there, tmp_path, monkeypatch)
+    assert download("lumina-t2i") == tmp_path
+    assert fetched() == set(there[:2])
+
+
+def test_a_download_fetches_pickles_where_there_is_nothing_else(tmp_path, monkeypatch):
+    there = ["config.json", "pytorch_model.bin", "tf_model.h5", "spiece.model"]
+    fetched = hub_of(there, tmp_path / "old", monkeypatch)
+    download("google/t5-v1_1-large")
+    assert fetched() == {"config.json", "pytorch_model.bin", "spiece.model"}
+    fetched = hub_of([*there, "model.safetensors"], tmp_path / "new", monkeypatch)
+    download("google/flan-t5-large")
+    assert fetched() == {"config.json", "model.safetensors", "spiece.model"}
 
 
 def test_every_model_is_listed_with_the_memory_that_it_takes(tmp_path, monkeypatch):

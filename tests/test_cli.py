@@ -91,6 +91,21 @@ def test_prompts_of_a_file_are_made_in_order(command):
     assert (code, output) == (0, "out/a-cat-1.png\nout/a-dog-2.png\n")
 
 
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_part_of_a_prompt(command):
+    Path("prompts.txt").write_text("a cat\n", encoding="utf-8-sig")
+    command("generate", "--prompts", "prompts.txt", "-o", "a.png")
+    assert read_record("a.png")["request"]["prompt"] == "a cat"
+
+
+def test_words_that_a_model_does_not_know_are_told_of_what_a_clip_turns_into(command):
+    clip = ["--model", "lumina-mini-video", "--frames", "2", "--size", "32x32", "--steps", "1"]
+    words = ["a red apple", "--to-prompt", "a zeppelin"]
+    code, _, messages = command("generate", *words, *clip, "-o", "a.gif")
+    assert code == 0, messages
+    assert "was not trained on the words zeppelin" in messages
+    assert messages.count("was not trained on") == 1
+
+
 def test_show_prints_how_a_picture_was_made(command):
     command("generate", "猫", "-o", "a.png")
     code, output, _ = command("show", "a.png")

@@ -67,7 +67,31 @@ def test_the_code_of_the_docs_runs(reader, blocks):
         reader(language, code)
 
 
+def anchors_of(text):
+    """What GitHub calls the headings of a page: repeated ones are numbered."""
+    seen = {}
+    for heading in re.findall(r"^#{1,6} +(.*?)[ #]*$", without_code(text), flags=re.MULTILINE):
+        shown = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        number = seen[name] = seen.get(name, -1) + 1
+        yield f"{name}-{number}" if number else name
+
+
+def without_code(text):
+    return re.sub(r"^ *(```|~~~).*?^ *\1", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_anchors_are_lower_case_words_and_code_has_none():
+    text = "# A b, `c`!\n\n```sh\n# not this\n```\n\n## [A](x.md) b-c\n\n## A b, c\n"
+    assert list(anchors_of(text)) == ["a-b-c", "a-b-c-1", "a-b-c-2"]
+
+
 def test_links_lead_somewhere():
-    for page in [*PAGES, ROOT / "docs" / "decisions.md", ROOT / "CONTRIBUTING.md"]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for page in [*PAGES, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]:
+        text = without_code(page.read_text(encoding="utf-8"))
+        for file, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+            target = page.parent / file if file else page
+            assert target.exists(), f"{page.name}: {file}"
+            if anchor:
+                anchors = list(anchors_of(target.read_text(encoding="utf-8")))
+                assert anchor in anchors, f"{page.name}: {file}#{anchor}"

@@ -140,6 +140,49 @@ def test_previews_lead_to_the_picture(settings):
     assert np.abs(final - last).max() <= 1
 
 
+def previews(*prompts, settings, **options):
+    """Names of the previews of a job, and when each was written."""
+    list(run(draw(prompts, settings, preview=Path("steps"), **options)))
+    return {file.name: file.stat().st_mtime_ns for file in Path("steps").iterdir()}
+
+
+def test_previews_of_two_stages_are_counted_on(settings):
+    chosen = settings | {"steps": 4, "two_stage": True, "size": "128x128"}
+    names = previews("a cat", settings=chosen)
+    assert sorted(names) == [f"a-cat-5-step-{step:03}.png" for step in range(1, 8)]
+    sizes = [Image.open(Path("steps") / name).size for name in sorted(names)]
+    assert sizes == [(64, 64)] * 4 + [(128, 128)] * 3
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_previews_of_requests_of_one_name_are_told_apart(settings, force):
+    names = previews("a cat", settings=settings, vary=["guidance=1,4"], force=force)
+    assert sorted(names) == [
+        f"a-cat-5{number}-step-{step:03}.png" for number in ("-2", "") for step in (1, 2)
+    ]
+
+
+def test_previews_that_are_there_are_replaced_only_by_force(settings):
+    first = previews("a cat", settings=settings)
+    second = previews("a cat", settings=settings | {"steps": 1})
+    assert second.keys() - first.keys() == {"a-cat-5-2-step-001.png"}
+    assert first.items() <= second.items()
+    third = previews("a cat", settings=settings, force=True)
+    assert third.keys() == second.keys()
+    assert {name for name in third if third[name] != second[name]} == first.keys()
+
+
+def test_previews_of_several_pictures_are_kept_as_well(settings, tiny_folder):
+    def style():
+        options = {"source": None, "preview": Path("steps"), "output": Path("set")}
+        list(run(plan("style", settings | {"prompts": ("a cat", "a dog")}, **options)))
+        return {file.name: file.read_bytes() for file in Path("steps").iterdir()}
+
+    first, second = style(), style()
+    assert len(second) == 2 * len(first) == 8
+    assert first.items() <= second.items()
+
+
 def test_a_size_other_than_the_trained_one_is_made(settings):
     (path,) = run(draw(["a cat"], settings | {"size": "96x48"}))
     assert Image.open(path).size == (96, 48)
@@ -189,6 +232,45 @@ def test_a_negative_prompt_without_guidance_is_warned_of(settings, caplog):
 
 def test_only_png_files_are_written(settings):
     assert "a.jpg does not end in .png" in refusal(["a cat"], settings, output=Path("a.jpg"))
+
+
+@pytest.mark.parametrize("options", [{"grid": True}, {"vary": ["guidance=1,2"]}], ids=str)
+def test_a_grid_of_clips_is_told_to_be_a_picture(options):
+    chosen = {"model": "lumina-mini-video", "device": "cpu"}
+    with pytest.raises(LuminaError, match=r"grid.mp4 does not end in .png") as caught:
+        draw(["a cat"], chosen, output=Path("grid.mp4"), **options)
+    assert "name a file that ends in .png" in caught.value.hint
+    assert "--model" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("model", "vary"),
+    [
+        ("lumina-mini-multiview", "each=false,true"),
+        ("lumina-mini-multiview", "each=true,false"),
+        ("lumina-mini-sound", "spectrogram=false,true"),
+    ],
+)
+def test_files_beside_some_results_of_a_table_are_refused(tmp_path, model, vary):
+    chosen = {"model": model, "device": "cpu"}
+    told = refusal(["a red car"], chosen, vary=[vary], output=tmp_path / "table.png")
+    assert "does not fit into one picture" in told
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("model", ["lumina-mini-video", "lumina-mini-speech"])
+def test_a_preset_for_other_media_is_refused_before_anything_is_loaded(model):
+    chosen = {"model": model, "device": "cpu", "preset": "original"}
+    told = refusal(["a red car"], chosen)
+    assert f"{model} is a model of " in told
+    assert "for which --preset has no meaning" in told
+
+
+def test_the_preset_of_a_picture_is_left_out_for_other_media(settings, caplog):
+    (path,) = run(draw(["a car"], settings | {"steps": 1, "preset": "original"}))
+    job = draw([], {"model": "lumina-mini-points"}, source=path)
+    assert job.requests[0].preset is None
+    assert "--preset" in caplog.text
 
 
 def test_several_pictures_do_not_fit_into_one_file(settings):

@@ -35,7 +35,7 @@ def test_most_of_what_is_asked_for_is_made(name):
     exam = open_exam(find(name))
     pipeline = load(name, device="cpu", dtype="float32")
     pipeline.set_progress_bar_config(disable=True)
-    usual = MODELS[name].defaults
+    usual = find(name).defaults
     rights = []
     wishes = exam.plan(full=False, names=4, languages=[])
     for wish in wishes[:: len(wishes) // 4][:4]:  # of all sections, such as all voices

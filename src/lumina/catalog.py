@@ -29,7 +29,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 """Where the models that ship with the package are."""
 
 MODALITY_OF = {kind.pipeline: name for name, kind in OF_MODALITIES.items()}
-MODALITY_OF["LuminaRecognitionPipeline"] = "labels"
+MODALITY_OF |= {"LuminaRecognitionPipeline": "labels", "OriginalAudioPipeline": "sound"}
 """What pipelines make, where it is not pictures."""
 
 _GEMMA_2B, _LLAMA_2_7B, _T5_LARGE = 2_506_172_416, 6_607_343_616, 334_939_648
@@ -118,38 +118,37 @@ MODELS = {
             name="lumina-mini-sound",
             summary="23 instruments and 15 effects, 3 seconds long as usual",
             task="text to sound",
-            defaults={"steps": 12, "guidance": 4.0},
+            defaults={},
         ),
         Model(
             name="lumina-mini-music",
             summary="scales, melodies and chords in a key, at a tempo, on eight instruments",
             task="text to sound",
-            defaults={"steps": 12, "guidance": 2.5},
+            defaults={},
         ),
         Model(
             name="lumina-mini-speech",
             summary="English sentences in three voices, best of 161 words",
             task="text to speech",
-            defaults={"steps": 16, "guidance": 3.0},
+            defaults={},
         ),
         Model(
             name="lumina-mini-video",
             summary="clips of 120 things that move, spin, grow, fade or bounce",
             task="text to video",
-            defaults={"steps": 12, "guidance": 2.0},
+            defaults={},
         ),
         Model(
             name="lumina-mini-multiview",
             summary="ten kinds of items in eight colors, from up to eight sides",
             task="text to views",
-            defaults={"steps": 12, "guidance": 3.0},
+            defaults={},
         ),
         Model(
             name="lumina-mini-points",
             summary="clouds of twelve kinds of solids, of 256 to 8,192 points",
             task="text to points",
-            # More guidance makes clouds of a prompt alike.
-            defaults={"steps": 8, "guidance": 1.25},
+            defaults={},
         ),
         Model(
             name="lumina-mini-recognition",
@@ -317,13 +316,18 @@ def find(name: str | Path) -> Checkpoint:
     )
 
 
+_USUAL = {"steps": "usual_steps", "guidance": "usual_guidance"}
+"""Settings of media, and what they are called in the index of a pipeline."""
+
+
 def usual_settings(modality: str, index: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What the index of a pipeline says of media that nothing else is asked of."""
     if modality == "labels":
         side = read_setting_of(folder / "transformer", "sample_size")
         return {"size": f"{side}x{side}"}
     size = read_axes(index["usual_size"]) if "usual_size" in index else ()
-    return OF_MODALITIES[modality].usual(size)
+    chosen = {name: index[key] for name, key in _USUAL.items() if key in index}
+    return OF_MODALITIES[modality].usual(size) | chosen
 
 
 def load(
@@ -375,6 +379,8 @@ def load(
         released = OriginalAudioPipeline.from_release(
             checkpoint.folder, text_encoder=text_encoder, dtype=numbers
         )
+        usual = {key: checkpoint.defaults[name] for name, key in _USUAL.items()}
+        released.register_to_config(**usual)
         return released.to(place)
     if checkpoint.is_network:
         config = find_network(checkpoint.folder, {}).build().config
@@ -388,12 +394,7 @@ def load(
                 f"{name} has its own {flag}", hint="only a network alone takes another"
             )
     check_folder(checkpoint.folder)
-    pipeline = load_folder(checkpoint.folder, dtype=numbers, preset=preset).to(place)
-    if hasattr(pipeline, "usual"):
-        names = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
-        usual = checkpoint.defaults
-        pipeline.usual = {names[name]: usual[name] for name in names if name in usual}
-    return pipeline
+    return load_folder(checkpoint.folder, dtype=numbers, preset=preset).to(place)
 
 
 def download(name: str) -> Path:

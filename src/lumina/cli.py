@@ -100,7 +100,13 @@ def _tell_unknown_words(job: Any) -> None:
     from lumina.evaluation.knowledge import unknown_words
 
     asked = [one for one in job.requests if isinstance(one, tuple(OF_MODALITIES.values()))]
-    for model, prompt in dict.fromkeys((one.model, one.prompt) for one in asked):
+    prompts = [
+        (one.model, prompt)
+        for one in asked
+        for prompt in (one.prompt, getattr(one, "to_prompt", None))
+        if prompt is not None
+    ]
+    for model, prompt in dict.fromkeys(prompts):
         if words := unknown_words(model, prompt):
             _log.warning(
                 "%s was not trained on the words %s: `lumina models %s` lists what it knows",
@@ -435,7 +441,8 @@ def _lines(file: Path | None) -> list[str]:
     if file is None:
         return []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # Some editors begin a file with a mark of its encoding, which is no part of a prompt.
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise LuminaError(

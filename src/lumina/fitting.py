@@ -13,6 +13,7 @@ from lumina.requests import (
     ADAPTIVE,
     OF_MODALITIES,
     ImageRequest,
+    MediaRequest,
     Panorama,
     TextRequest,
     nearest_size,
@@ -45,6 +46,16 @@ def check_wish(
         )
 
 
+def settings_for(kind: type[ImageRequest]) -> list[str]:
+    """Settings that mean something for a kind of request."""
+    without: set[str] = set()
+    if issubclass(kind, MediaRequest) and not kind.has_size:
+        without |= {"size"}
+    if not issubclass(kind, TextRequest):  # the presets are for pictures from texts
+        without |= {"preset"}
+    return [name for name in names_of(kind) if name not in without]
+
+
 def refuse_others(
     given: Mapping[str, Any], names: list[str], checkpoint: Checkpoint, *, model: str
 ) -> None:
@@ -65,11 +76,7 @@ _MADE = {"image": "pictures"}
 
 def _tell_owners(name: str) -> str:
     """Models of which media have a setting."""
-    owners = [
-        modality
-        for modality, kind in OF_MODALITIES.items()
-        if name in names_of(kind) and (name != "size" or kind.has_size)
-    ]
+    owners = [modality for modality, kind in OF_MODALITIES.items() if name in settings_for(kind)]
     return f"; it is for models of {' or '.join(owners)}" if owners else ""
 
 

@@ -265,7 +265,9 @@ def _add_output_flags(command: argparse.ArgumentParser, *, images: int) -> None:
     command.add_argument(
         "--from", dest="source", type=Path, metavar="FILE", help="begin with a picture's settings"
     )
-    command.add_argument("--force", action="store_true", help="replace a file named with -o")
+    command.add_argument(
+        "--force", action="store_true", help="replace a file named with -o, and previews"
+    )
 
 
 def _add_place_flags(command: argparse.ArgumentParser) -> None:

@@ -47,12 +47,14 @@ def run(job: Job, tell: Callable[[str], None] = lambda text: None) -> Iterator[P
         Each file, when it is complete.
     """
     pipelines = _Pipelines()
+    previews = None if job.preview is None else _Previews(job.preview, force=job.force)
     made: list[Sequence[Image]] = []
     told: set[str] = set()
     for number, (request, call) in enumerate(zip(job.requests, job.calls, strict=True)):
         pipeline = pipelines.prepare(request, call)
         pipeline.set_progress_bar_config(desc=f"{number + 1}/{len(job.requests)}", disable=None)
-        images = _make(pipeline, request, call, job.preview)
+        watch = None if previews is None else previews.begin(request)
+        images = _make(pipeline, request, call, watch)
         cost = _describe_cost(job, number, pipeline.evaluations)
         if cost not in told:
             tell(cost)
@@ -156,14 +158,14 @@ def _tell_unguided(request: ImageRequest, cost: "Evaluations") -> None:
 
 
 def _make(
-    pipeline: "ImagePipeline", request: ImageRequest, call: Call, preview: Path | None
+    pipeline: "ImagePipeline", request: ImageRequest, call: Call, watch: "_Preview | None"
 ) -> Sequence[Any]:
     import torch
 
     source = torch.Generator().manual_seed(cast(int, request.seed))
     arguments = {call.generator: source} | sampling_of(request) | call.arguments
-    if preview is not None:
-        arguments["callback_on_step_end"] = _Preview(preview, stem_of(request))
+    if watch is not None:
+        arguments["callback_on_step_end"] = watch
     draw = getattr(pipeline, call.method)
     return draw(**arguments, return_dict=False)[0]
 
@@ -251,20 +253,47 @@ def _title(job: Job, start: int, size: int) -> str:
     return ", ".join(parts)
 
 
+class _Previews:
+    """The previews of a job, each request under a name of its own."""
+
+    def __init__(self, folder: Path, *, force: bool):
+        self.folder, self.force = folder, force
+        self._taken: set[str] = set()
+
+    def begin(self, request: ImageRequest) -> "_Preview":
+        """What writes those of a request."""
+        number, stem = 1, stem_of(request)
+        while stem in self._taken or (self._are_there(stem) and not self.force):
+            number += 1
+            stem = f"{stem_of(request)}-{number}"
+        self._taken.add(stem)
+        return _Preview(self.folder, stem, force=self.force)
+
+    def _are_there(self, stem: str) -> bool:
+        """Whether the folder has previews of that name: of one picture, or of several."""
+        first = [_preview_name(stem, picture, of=of, step=1) for picture, of in ((1, 1), (1, 2))]
+        return any((self.folder / name).exists() for name in first)
+
+
 class _Preview:
     """Writes what the flow is heading for at each of its evaluations."""
 
-    def __init__(self, folder: Path, stem: str):
-        self.folder = folder
-        self.stem = stem
+    def __init__(self, folder: Path, stem: str, *, force: bool):
+        self.folder, self.stem, self.force = folder, stem, force
+        self.step = 0  # of all stages together, which a pipeline counts one by one
 
     def __call__(
         self, pipeline: "ImagePipeline", step: int, timestep: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
         data = cast("torch.Tensor", pipeline.expected_data)
         images = pipeline.pictures_of(data.to(pipeline.dtype))
+        self.step += 1
         for number, image in enumerate(images, start=1):
-            part = "" if len(images) == 1 else f"-{number:02}"
-            path = self.folder / f"{self.stem}{part}-step-{step + 1:03}.png"
-            write_png(path, image, {"step": step + 1}, force=True)
+            name = _preview_name(self.stem, number, of=len(images), step=self.step)
+            write_png(self.folder / name, image, {"step": self.step}, force=self.force)
         return tensors
+
+
+def _preview_name(stem: str, picture: int, *, of: int, step: int) -> str:
+    part = "" if of == 1 else f"-{picture:02}"
+    return f"{stem}{part}-step-{step:03}.png"

@@ -10,6 +10,7 @@ from lumina.errors import LuminaError
 _HUB_ID = re.compile(r"\w+(?:[.-]\w+)*/\w+(?:[.-]\w+)*")
 _OF_SOUND = ["*.ckpt", "*bigvnat/*", "*CLAP/*"]  # as sound and music were released
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "model_args.pth", "consolidated*.pth"]
+_WEIGHTS = ("*.safetensors", "*.pth", "*.ckpt")
 _KNOWN = (INDEX, "config.json", "consolidated*", "*/*.ckpt", "*/*/*.ckpt")
 """Files of which each tells a format that can be loaded."""
 
@@ -45,7 +46,11 @@ def fetch(hub_id: str) -> Path:
     )
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_FILES + _OF_SOUND))
+        folder = Path(snapshot_download(hub_id, allow_patterns=_FILES + _OF_SOUND))
+        if not any(file for name in _WEIGHTS for file in folder.rglob(name)):
+            # Some older text encoders, such as T5 v1.1, are there in PyTorch's format alone.
+            snapshot_download(hub_id, allow_patterns=["pytorch_model*.bin"])
+        return folder
     except GatedRepoError as error:
         raise LuminaError(
             f"the hub asks for your consent before it gives {hub_id}",

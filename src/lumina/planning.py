@@ -10,7 +10,13 @@ from typing import Any, TypeGuard
 
 from lumina.catalog import Checkpoint, find
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.fitting import check_wish, choose_device, refuse_misfits, refuse_others
+from lumina.fitting import (
+    check_wish,
+    choose_device,
+    refuse_misfits,
+    refuse_others,
+    settings_for,
+)
 from lumina.media import (
     free_path,
     make_folder,
@@ -27,7 +33,7 @@ from lumina.requests import (
     ImageRequest,
     MediaRequest,
 )
-from lumina.settings import check_names, flags_of, names_of
+from lumina.settings import check_names, flags_of
 from lumina.tasks import TASKS, Call, Pictures, call_of
 from lumina.varying import Axis, combine, read_axis, refuse_twice
 
@@ -88,7 +94,7 @@ def plan(
             first, columns by the second, and a table for each value of those that follow.
         output: A file whose ending says its format, or a folder. None is a new name here.
         grid: Put all pictures into one file.
-        force: Replace `output` if it is a file that exists.
+        force: Replace `output` if it is a file that exists, and previews of the same names.
         preview: Folder for pictures of each step.
 
     Raises:
@@ -117,7 +123,7 @@ def plan(
     lora_hashes = _check_adapters(requests)
     is_single = grid or bool(axes) or sum(len(request.labels) for request in requests) == 1
     output = _choose_output(
-        output, requests[0], single=is_single, grid=grid or bool(axes), force=force
+        output, requests, single=is_single, grid=grid or bool(axes), force=force
     )
     if preview is not None:
         make_folder(preview)
@@ -175,7 +181,7 @@ def _tell_left_out(task: str, source: Path, wanted: type[ImageRequest]) -> None:
         field.name if field.metadata["is_word"] else flags_of(field)[0]
         for field in dataclasses.fields(kind)
         if stored.get(field.name, field.default) != field.default
-        and field.name not in _means(wanted)
+        and field.name not in settings_for(wanted)
     ]
     is_other = made_by != task or kind is not wanted
     if is_other and left_out:
@@ -253,7 +259,7 @@ class _Desk:
             LuminaError: If settings do not fit together, or not to the model.
         """
         kind, checkpoint, model = self.kind_for(given), self.checkpoint(given), self.model(given)
-        names = _means(kind)
+        names = settings_for(kind)
         # A file may have been made by a model of another kind, or by another task. What it does not
         # say is not chosen.
         stored = {
@@ -295,12 +301,6 @@ class _Desk:
             f"the prompt is empty, and {path} does not say what it was made from",
             hint=f'say what it shows: lumina {self.task} {path} "a red apple"',
         )
-
-
-def _means(kind: type[ImageRequest]) -> list[str]:
-    """Settings that mean something for a kind of request."""
-    has_size = not issubclass(kind, MediaRequest) or kind.has_size
-    return [name for name in names_of(kind) if has_size or name != "size"]
 
 
 _RIVALS = {
@@ -370,10 +370,16 @@ def _is_file(output: Path | None) -> TypeGuard[Path]:
 
 
 def _choose_output(
-    output: Path | None, first: ImageRequest, *, single: bool, grid: bool, force: bool
+    output: Path | None,
+    requests: Sequence[ImageRequest],
+    *,
+    single: bool,
+    grid: bool,
+    force: bool,
 ) -> Path:
     """A file that can be written, or a folder that is there."""
-    has_beside = bool(first.beside(Path(f"{stem_of(first)}{first.endings[0]}")))
+    first = requests[0]
+    has_beside = any(one.beside(Path(f"{stem_of(one)}{one.endings[0]}")) for one in requests)
     if grid and has_beside:
         raise LuminaError(
             "what --each or --spectrogram write beside a file does not fit into one picture",
@@ -388,12 +394,9 @@ def _choose_output(
     if _is_file(output):
         suffix = output.suffix.lower()
         if suffix not in endings:
-            others = [name for name, kind in OF_MODALITIES.items() if suffix in kind.endings]
             raise LuminaError(
                 f"{output} does not end in {' or '.join(endings)}",
-                hint=f"it is what models of {' or '.join(others)} write: choose one by --model"
-                if others
-                else "the ending says the format of what is made",
+                hint=_tell_ending(suffix, grid=grid),
             )
         refuse_missing_writer(output)
         if not single:
@@ -414,3 +417,13 @@ def _choose_output(
     make_folder(output)
     refuse_unwritable(output / name)
     return free_path(output / name) if grid else output
+
+
+def _tell_ending(suffix: str, *, grid: bool) -> str:
+    """What to do about an ending that files of a job do not have."""
+    if grid:
+        return "--grid and --vary write one picture, a PNG: name a file that ends in .png"
+    others = [name for name, kind in OF_MODALITIES.items() if suffix in kind.endings]
+    if others:
+        return f"it is what models of {' or '.join(others)} write: choose one by --model"
+    return "the ending says the format of what is made"

@@ -163,6 +163,22 @@ def test_its_fingerprint_does_not_depend_on_the_name_of_its_folder(release, tmp_
     assert find(tmp_path / "other").fingerprint() == find(release).fingerprint()
 
 
+def test_files_may_be_links_as_in_the_cache_of_the_hub(release, tmp_path):
+    for number, file in enumerate(file for file in release.rglob("*") if file.is_file()):
+        blob, link = (
+            tmp_path / "blobs" / str(number),
+            tmp_path / "links" / file.relative_to(release),
+        )
+        for path in (blob, link):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, blob)
+        link.symlink_to(blob)
+    linked = find(tmp_path / "links")
+    assert linked.defaults == find(release).defaults
+    assert linked.fingerprint() == find(release).fingerprint()
+    lumina.load(tmp_path / "links", device="cpu")
+
+
 def test_the_command_plays_the_files_of_the_release(release, tmp_path):
     path = tmp_path / "dog.wav"
     words = ["generate", "--model", str(release), "a dog", "--seconds", "0.5", "--steps", "2"]
@@ -179,10 +195,21 @@ def test_a_text_encoder_that_is_not_here_is_named(release, tmp_path, monkeypatch
     assert "lumina get google/flan-t5-large" in str(error.value)
 
 
-def test_a_saved_pipeline_is_the_same(pipeline, tmp_path):
+def test_a_saved_pipeline_is_the_same(pipeline, release, tmp_path):
     pipeline.save_pretrained(tmp_path)
-    again = OriginalAudioPipeline.from_pretrained(tmp_path)
-    again.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": 1, "output_type": "latent", "seconds": 0.2}
-    made = [one("a dog", generator=seeded(), **options).media for one in (pipeline, again)]
-    assert torch.allclose(*made, atol=1e-5)
+    expected = pipeline("a dog", generator=seeded(), **options).media
+    loaded = lumina.load(tmp_path, device="cpu", dtype="float32")
+    for again in (OriginalAudioPipeline.from_pretrained(tmp_path), loaded):
+        again.set_progress_bar_config(disable=True)
+        assert torch.allclose(again("a dog", generator=seeded(), **options).media, expected)
+    usual = {name: find(release).defaults[name] for name in ("steps", "guidance")}
+    assert usual.items() <= find(tmp_path).defaults.items()
+    assert loaded.config["usual_steps"] == usual["steps"]
+
+
+def test_what_suits_a_release_is_taken_where_nothing_else_is_asked_for(pipeline, release):
+    usual = find(release).defaults
+    pipeline("a dog", seconds=0.2, output_type="latent")
+    assert pipeline.num_timesteps == usual["steps"]
+    assert pipeline.guidance_scale == usual["guidance"]

@@ -339,5 +339,5 @@ def test_a_usual_size_may_be_any_that_is_trained_on(recipe, tmp_path):
 
 
 def test_pictures_have_no_usual_size_of_a_recipe(recipe):
-    with pytest.raises(LuminaError, match="that of their network"):
+    with pytest.raises(LuminaError, match="is for other media than pictures"):
         dataclasses.replace(recipe, modality="image", usual_size="32x32").check()

@@ -141,6 +141,27 @@ def test_what_was_learned_is_loaded_and_reads_as_in_training(recipe, learned, mo
     assert pipeline("ein hund", num_inference_steps=1).media[0].shape[0] == 3
 
 
+def files_of(folder):
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def test_what_is_written_again_is_the_same(recipe, objective, tiny_folder, tmp_path):
+    alone = dataclasses.replace(recipe, model=str(tiny_folder), world="motion").make_objective()
+    for number, one in enumerate((objective, alone)):
+        one.export(tmp_path / str(number))
+        once = files_of(tmp_path / str(number))
+        one.export(tmp_path / str(number))
+        assert files_of(tmp_path / str(number)) == once
+
+
+def test_a_model_that_reads_texts_in_its_own_way_is_refused(recipe, model, tmp_path):
+    own = shutil.copytree(model, model.parent / "own")
+    index = json.loads((own / "model_index.json").read_text())
+    (own / "model_index.json").write_text(json.dumps(index | {"text_layer": -1}))
+    with pytest.raises(LuminaError, match="by a text_layer or prompt_template of its own"):
+        dataclasses.replace(recipe, model=str(own)).make_objective()
+
+
 def test_what_the_model_was_trained_on_is_still_known(learned, model):
     record = learned / "transformer" / "training.json"
     record.write_text(json.dumps({"recipe": {"data": [{"world": "solids"}]}}))
@@ -208,6 +229,13 @@ def test_lines_are_trained_on_or_validated_on(pairs):
     drawn = [{draw(rng).others[0] for _ in range(400)} for draw in (seen, unseen)]
     assert not drawn[0] & drawn[1]
     assert len(drawn[0] | drawn[1]) == 40
+
+
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_part_of_a_pair(pairs):
+    pairs.write_text(pairs.read_text(), encoding="utf-8-sig")
+    _, unseen = captions_of_file(pairs)
+    english = {unseen(np.random.default_rng(seed)).english[0] for seed in range(20)}
+    assert english == {"picture 0", "picture 20"}
 
 
 @pytest.mark.parametrize(

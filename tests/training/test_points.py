@@ -1,5 +1,7 @@
 """Point clouds from data to files: trained, exported, loaded, sampled and written."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,7 @@ def recipe(tiny_folder, tmp_path_factory):
         preview_every=2,
         preview_steps=1,
         prompts=("a chair",),
+        usual_size="300",
         save_dtype="float32",
     )
     made.check()
@@ -70,6 +73,13 @@ def test_coordinates_are_finer_than_the_numbers_of_the_network(pipeline):
         network.to(torch.float32)
     coarse = torch.from_numpy(cloud).bfloat16().float().numpy()
     assert (coarse == cloud).mean() < 0.1
+
+
+def test_clouds_have_as_many_points_as_the_recipe_says(recipe, pipeline):
+    (cloud,) = pipeline("a chair", num_inference_steps=1, generator=seeded()).media
+    assert len(cloud) == 300
+    with pytest.raises(LuminaError, match="usual_size is 32x32"):
+        FlowObjective(replace(recipe, usual_size="32x32"))
 
 
 def test_paths_of_training_are_the_shortest_of_all_orders(recipe):

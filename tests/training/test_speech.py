@@ -154,6 +154,36 @@ def test_a_callback_may_end_guidance_and_stop(pipeline):
     assert len(pipeline(["two", "two"], num_inference_steps=1).media) == 2
 
 
+def test_a_callback_is_given_what_it_asks_for(pipeline):
+    given = []
+
+    def record(pipeline, index, timestep, tensors):
+        given.append(list(tensors))
+
+    for names in (None, ["latents"], []):
+        say(pipeline, callback_on_step_end=record, callback_on_step_end_tensor_inputs=names)
+    assert given == [["latents"], ["latents"], []]
+    with pytest.raises(ValueError, match="prompt_embeds"):
+        say(pipeline, callback_on_step_end_tensor_inputs=["prompt_embeds"])
+
+
+def test_each_sound_may_be_guided_differently(pipeline):
+    options = {"num_inference_steps": 1, "output_type": "mel"}
+    alone = [
+        pipeline("two", guidance_scale=scale, generator=seeded(), **options).media[0]
+        for scale in (1.0, 5.0)
+    ]
+    sources = [seeded(), seeded()]
+    both = pipeline(["two"] * 2, guidance_scale=[1.0, 5.0], generator=sources, **options).media
+    np.testing.assert_array_equal(both, alone)
+    assert not np.allclose(*alone)
+
+
+def test_what_suits_a_model_is_taken_where_nothing_else_is_asked_for(pipeline):
+    pipeline("two", output_type="mel")
+    assert (pipeline.num_timesteps, pipeline.guidance_scale) == (16, 3.0)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -162,6 +192,8 @@ def test_a_callback_may_end_guidance_and_stop(pipeline):
         ({"speed": 2.0}, "out of range"),
         ({"generator": [seeded(), seeded()]}, "2 generators for 1"),
         ({"output_type": "pil"}, "output_type"),
+        ({"num_sounds_per_prompt": 0}, "num_sounds_per_prompt is 0"),
+        ({"guidance_scale": [1.0, 2.0]}, "2 guidance scales for 1"),
     ],
 )
 def test_what_cannot_be_said_is_refused(pipeline, options, reason):

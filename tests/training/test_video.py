@@ -1,6 +1,7 @@
 """Clips from data to files: trained, exported, loaded, sampled and written by the command."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from diffusers import FirstBlockCacheConfig
 from PIL import Image
 
 import lumina
-from lumina import LuminaError
+from lumina import LuminaError, LuminaVideoPipeline
+from lumina.catalog import find
 from lumina.cli import main
 from lumina.media import read_record
 from lumina.media.video import read_clip
+from lumina.pipelines import checks
 from lumina.training.flow import FlowObjective
 from lumina.training.planning import plan
 from lumina.training.recipes import FlowRecipe
@@ -40,6 +43,8 @@ def recipe(tiny_folder, tmp_path_factory):
         device="cpu",
         preview_every=2,
         preview_steps=2,
+        usual_steps=3,
+        usual_guidance=2.5,
         save_dtype="float32",
     )
     made.check()
@@ -79,6 +84,22 @@ def test_clips_have_the_usual_size_and_rate(pipeline):
     assert clip.shape == (3, 32, 32, 3)
     assert clip.dtype == np.uint8
     assert pipeline.file_facts == {"frame_rate": 8.0}
+
+
+def test_what_suits_a_model_goes_where_it_goes(recipe, folder, pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    saved = lumina.load(tmp_path, dtype="float32")
+    parts = LuminaVideoPipeline.from_pipe(pipeline)
+    for one in (pipeline, saved, parts):
+        one.set_progress_bar_config(disable=True)
+        one("a dog", output_type="latent")
+        assert (one.num_timesteps, one.guidance_scale) == (3, 2.5)
+        one("a dog", num_inference_steps=1, guidance_scale=1.0, output_type="latent")
+        assert (one.num_timesteps, one.guidance_scale) == (1, 1.0)
+    usual = {"size": "32x32", "frames": 3, "steps": 3, "guidance": 2.5}
+    assert find(folder).defaults == find(tmp_path).defaults == usual
+    with pytest.raises(LuminaError, match="usual_steps is for other media than pictures"):
+        replace(recipe, modality="image", usual_steps=5).check()
 
 
 def test_clips_do_not_depend_on_their_company(pipeline):
@@ -123,6 +144,8 @@ def test_a_transition_is_from_one_prompt_to_the_other(pipeline):
         ({"first_frames": [Image.new("RGB", (16, 32))]}, "16x32 pixels"),
         ({"to_prompt": "a cat", "num_videos_per_prompt": 2}, "one transition"),
         ({"output_type": "pil"}, "allowed: np, latent"),
+        ({"num_videos_per_prompt": 0}, "number for each prompt is 0"),
+        ({"frames": 1, "to_prompt": "a cat"}, "no room for what to_prompt asks for"),
     ],
 )
 def test_what_cannot_be_made_is_refused(pipeline, options, reason):
@@ -131,6 +154,20 @@ def test_what_cannot_be_made_is_refused(pipeline, options, reason):
 
     with pytest.raises(LuminaError, match=reason):
         pipeline("a dog", num_inference_steps=1, callback_on_step_end=never, **options)
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.full((32, 32, 3), 0.9), "of float64, which is no picture"),
+        (np.zeros((32, 32, 4), np.uint8), r"array \(32, 32, 4\)"),
+        (np.zeros((32, 32), np.uint8), r"array \(32, 32\) of uint8"),
+    ],
+)
+def test_arrays_that_are_no_bytes_of_colors_are_refused(array, reason):
+    checks.pictures("known", [np.zeros((32, 32, 3), np.uint8)])
+    with pytest.raises(LuminaError, match=reason):
+        checks.pictures("known", [array])
 
 
 def test_a_transition_has_no_step_cache(pipeline):

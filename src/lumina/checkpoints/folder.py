@@ -40,6 +40,7 @@ PIPELINES = {
     "LuminaPipeline": OF_TEXT,
     "LuminaText2ImgPipeline": OF_TEXT,
     "OriginalLuminaPipeline": OF_TEXT,
+    "OriginalAudioPipeline": (*OF_TEXT, "vocoder"),
     "LuminaFlagPipeline": OF_TEXT,
     "LuminaAnagramPipeline": OF_TEXT,
     "LuminaComposePipeline": OF_TEXT,
@@ -329,7 +330,10 @@ def _build(folder: Path, source: list[str]) -> Shapes:
         else:
             kind: Any = KINDS.get(name) or SOUND_PARTS.get(name) or getattr(diffusers, name)
             model = kind.from_config(read_config(folder))
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    # Of weights that are one under two names, as in T5, files hold the first alone.
+    again = getattr(model, "all_tied_weights_keys", {})
+    state = model.state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if name not in again}
 
 
 def compare(folder: Path, found: Shapes, expected: Shapes) -> Differences:

@@ -115,8 +115,11 @@ def is_original_audio(path: Path) -> bool:
 
 
 def find_beside(checkpoint: Path, name: str | Path) -> Path | None:
-    """A file or folder that belongs to a file of weights, if it is near."""
-    above = checkpoint.resolve().parents
+    """A file or folder that belongs to a file of weights, if it is near.
+
+    The file may be a link to one elsewhere, as all are in the cache of the hub.
+    """
+    above = checkpoint.absolute().parents
     return next((found for place in above[:2] if (found := place / name).exists()), None)
 
 

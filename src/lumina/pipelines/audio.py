@@ -24,7 +24,7 @@ from lumina.modalities.sound.modality import SoundCodec, latents_of
 from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.modalities.sound.vocoder import BigVGAN
 from lumina.pipelines import checks
-from lumina.pipelines.media import MediaOutput, MediaPipeline, Source
+from lumina.pipelines.media import USUAL_GUIDANCE, USUAL_STEPS, MediaOutput, MediaPipeline, Source
 
 LONGEST = 60.0
 """Seconds."""
@@ -46,6 +46,8 @@ class LuminaAudioPipeline(MediaPipeline):
         prompt_template: As in `TextPipeline`.
         preset: None: there is none of media.
         usual_size: Frames of 16 ms of a sound where nothing else is asked for.
+        usual_steps: Steps where nothing else is asked for.
+        usual_guidance: Guidance where nothing else is asked for.
     """
 
     _modality = "sound"
@@ -63,6 +65,8 @@ class LuminaAudioPipeline(MediaPipeline):
         prompt_template: str = PLACE,
         preset: str | None = None,
         usual_size: str = "192",
+        usual_steps: int = USUAL_STEPS,
+        usual_guidance: float = USUAL_GUIDANCE,
     ):
         super().__init__(
             transformer,
@@ -73,9 +77,11 @@ class LuminaAudioPipeline(MediaPipeline):
             text_layer,
             prompt_template,
             preset,
+            usual_size,
+            usual_steps,
+            usual_guidance,
         )
         self.register_modules(vae=vae, vocoder=vocoder)
-        self.register_to_config(usual_size=usual_size)
 
     @classmethod
     def around(
@@ -132,10 +138,9 @@ class LuminaAudioPipeline(MediaPipeline):
         Args:
             prompt: What is heard: a text, or a list of texts.
             seconds: How long each sound is, above 0 and up to 60. None is the usual length.
-            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model
-                that `lumina.load` has loaded, as the command takes it, else 30.
+            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model.
             guidance_scale: How closely to follow the prompt; 1 or less does not guide. None is what
-                suits the model, else 4.
+                suits the model.
             negative_prompt: What to keep away from.
             num_sounds_per_prompt: Sounds of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each sound.

@@ -1,5 +1,6 @@
 """Refusals of arguments that do not fit together, in the words of diffusers."""
 
+from math import inf
 from numbers import Integral, Real
 from typing import Any
 
@@ -62,7 +63,7 @@ def size(width: int, height: int) -> None:
 
 
 def number(
-    name: str, value: Any, *, least: float, most: float, is_whole: bool = True, hint: str = ""
+    name: str, value: Any, *, least: float, most: float = inf, is_whole: bool = True, hint: str = ""
 ) -> None:
     """Refuse what is no number, or out of range.
 
@@ -81,9 +82,8 @@ def number(
     if is_number and least <= float(value) <= most:
         return
     wrong = "out of range" if is_number else "no whole number" if is_whole else "no number"
-    raise LuminaError(
-        f"{name} is {value!r}, which is {wrong}", hint=f"allowed: {hint or f'{least} to {most}'}"
-    )
+    limits = f"{least} or more" if most == inf else f"{least} to {most}"
+    raise LuminaError(f"{name} is {value!r}, which is {wrong}", hint=f"allowed: {hint or limits}")
 
 
 def pictures(name: str, value: Any) -> None:
@@ -100,6 +100,13 @@ def pictures(name: str, value: Any) -> None:
             raise LuminaError(
                 f"{name} has {type(one).__name__} {str(one)[:40]!r}, which is {kind}",
                 hint="give a list of pictures of PIL, or an array of bytes (n, height, width, 3)",
+            )
+        if not isinstance(one, np.ndarray):
+            continue
+        if one.dtype != np.uint8 or one.ndim != 3 or one.shape[2] != 3:
+            raise LuminaError(
+                f"{name} has an array {one.shape} of {one.dtype}, which is no picture",
+                hint="give bytes from 0 to 255 of the shape (height, width, 3)",
             )
 
 

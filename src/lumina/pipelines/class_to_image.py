@@ -64,6 +64,7 @@ class LuminaClassPipeline(ImagePipeline):
         return_dict: bool = True,
         rope: RopeScaling = UNSCALED,
         callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
     ) -> ImagePipelineOutput | tuple:
         """Make pictures.
 
@@ -83,6 +84,7 @@ class LuminaClassPipeline(ImagePipeline):
                 makes it.
             callback_on_step_end: Called with the pipeline, the index of the step, its timestep
                 and a dict of "latents" after each step. What it returns replaces them.
+            callback_on_step_end_tensor_inputs: ["latents"], which is usual, or [].
 
         Returns:
             The pictures, those of the first class first.
@@ -118,12 +120,7 @@ class LuminaClassPipeline(ImagePipeline):
                 return guide(partial(self._velocity, pair, rope), self.guidance)
             return partial(self._velocity, labels, rope)
 
-        def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:
-            if callback_on_step_end is None:
-                return x
-            changed = callback_on_step_end(self, index, timestep, {"latents": x}) or {}
-            return changed.get("latents", x)
-
+        after_step = self._take_over(callback_on_step_end, callback_on_step_end_tensor_inputs)
         x = self._follow(x, timesteps, at, generator, after_step)
         images = x
         if output_type != "latent":

@@ -20,6 +20,7 @@ from lumina.flow.guidance import Guidance
 from lumina.flow.sample import asked_times, begin_sample, begin_steps, flow_times, step_options
 from lumina.media import write_png, write_result
 from lumina.modalities.image import as_precise, scaling_of
+from lumina.pipelines import checks
 from lumina.pipelines.adapters import LoraMixin
 from lumina.pipelines.pictures import refuse_step_cache
 from lumina.pipelines.tiling import disable_tiling, enable_tiling
@@ -241,6 +242,20 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
         """Forget what the call before left: that it was stopped, and what it cost."""
         self._interrupt = False
         self._evaluations = Evaluations()
+
+    def _take_over(
+        self, callback: Callable | None, names: list[str] | None
+    ) -> Callable[[int, Tensor, Tensor], Tensor]:
+        """What calls a callback that is given latents alone, and takes over what it returns."""
+        checks.callback_tensors(names, ["latents"])
+
+        def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:
+            if callback is None:
+                return x
+            tensors = {"latents": x} if names is None or "latents" in names else {}
+            return (callback(self, index, timestep, tensors) or {}).get("latents", x)
+
+        return after_step
 
     def _count(self, *, guided: bool, times: int = 1) -> None:
         """Add to what this call costs."""

@@ -8,12 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.distributed as dist
+from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.errors import LuminaError
 from lumina.flow.guidance import guide
 from lumina.flow.sample import begin_steps
@@ -28,6 +31,8 @@ from lumina.types import Velocity
 Source = torch.Generator | list[torch.Generator] | None
 
 OUTPUT_TYPES = ("np", "latent")
+
+USUAL_STEPS, USUAL_GUIDANCE = 30, 4.0
 
 
 @dataclass
@@ -96,13 +101,21 @@ class MediaVelocity:
 
 
 class MediaPipeline(TextPipeline):
-    """Media from prompts. Its parts are those of `TextPipeline`.
+    """Media from prompts. Subclasses name their modality, and say how an autoencoder decodes.
 
-    Subclasses name their modality, and say how an autoencoder among the parts decodes.
+    Args:
+        transformer: As in `TextPipeline`, like the following ones.
+        scheduler: As there.
+        vae: As there.
+        text_encoder: As there.
+        tokenizer: As there.
+        text_layer: As there.
+        prompt_template: As there.
+        preset: None: there is none of media.
+        usual_size: Axes of what is made where nothing else is asked for, such as "64x64x8".
+        usual_steps: Steps where nothing else is asked for.
+        usual_guidance: Guidance where nothing else is asked for.
     """
-
-    usual: dict[str, Any] = {}
-    """Fields of `Sampling` that suit the model, as `lumina.load` has found it."""
 
     _modality: ClassVar[str]
     _has_presets = False
@@ -115,6 +128,34 @@ class MediaPipeline(TextPipeline):
         "scaling_watershed",
     }
     _optional_components: ClassVar[list[str]] = ["vae"]
+
+    def __init__(
+        self,
+        transformer: Any,
+        scheduler: SchedulerMixin | None,
+        vae: Any,
+        text_encoder: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase | None,
+        text_layer: int = FEATURE_LAYER,
+        prompt_template: str = PLACE,
+        preset: str | None = None,
+        usual_size: str = "",
+        usual_steps: int = USUAL_STEPS,
+        usual_guidance: float = USUAL_GUIDANCE,
+    ):
+        super().__init__(
+            transformer,
+            scheduler,
+            vae,
+            text_encoder,
+            tokenizer,
+            text_layer,
+            prompt_template,
+            preset,
+        )
+        self.register_to_config(
+            usual_size=usual_size, usual_steps=usual_steps, usual_guidance=usual_guidance
+        )
 
     @property
     def modality(self) -> Modality:
@@ -165,12 +206,18 @@ class MediaPipeline(TextPipeline):
         for name in self._without_effect & settings.keys():
             raise LuminaError(f"{name} has no effect in {type(self).__name__}", hint="leave it out")
         prompts = checks.prompts(prompt)
+        checks.number("the number for each prompt", each, least=1)
         given = {name: value for name, value in settings.items() if value is not None}
         away = given.get("negative_prompt")
         if isinstance(away, list):
             given["negative_prompt"] = [one for one in away for _ in range(each)]
         repeated = [one for one in prompts for _ in range(each)]
-        return repeated, sampling_of(self, {"guided_channels": None} | self.usual | given)
+        usual = {
+            "guided_channels": None,
+            "num_inference_steps": self.config["usual_steps"],
+            "guidance_scale": self.config["usual_guidance"],
+        }
+        return repeated, sampling_of(self, usual | given)
 
     @torch.no_grad()
     def _sample(

@@ -17,7 +17,7 @@ from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.modalities.multiview import MOST_VIEWS, tell_views
 from lumina.pipelines.frames import FramesPipeline, hints_of
-from lumina.pipelines.media import MediaOutput, Source
+from lumina.pipelines.media import USUAL_GUIDANCE, USUAL_STEPS, MediaOutput, Source
 from lumina.requests import read_axes
 
 _log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ class LuminaMultiViewPipeline(FramesPipeline):
         prompt_template: As in `TextPipeline`.
         preset: None: there is none of media.
         usual_size: Width, height and number of views where nothing else is asked for: "64x64x4".
+        usual_steps: Steps where nothing else is asked for.
+        usual_guidance: Guidance where nothing else is asked for.
     """
 
     _modality = "multiview"
@@ -54,6 +56,8 @@ class LuminaMultiViewPipeline(FramesPipeline):
         prompt_template: str = PLACE,
         preset: str | None = None,
         usual_size: str = "64x64x4",
+        usual_steps: int = USUAL_STEPS,
+        usual_guidance: float = USUAL_GUIDANCE,
     ):
         super().__init__(
             transformer,
@@ -64,8 +68,10 @@ class LuminaMultiViewPipeline(FramesPipeline):
             text_layer,
             prompt_template,
             preset,
+            usual_size,
+            usual_steps,
+            usual_guidance,
         )
-        self.register_to_config(usual_size=usual_size)
 
     def pictures_beside(
         self, medium: UInt8[np.ndarray, "views height width 3"]
@@ -105,10 +111,9 @@ class LuminaMultiViewPipeline(FramesPipeline):
             height: Pixels, a multiple of 16.
             views: How many there are, 1 to 8, from directions that are evenly spaced around the
                 thing, counterclockwise from above.
-            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model
-                that `lumina.load` has loaded, as the command takes it, else 30.
+            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model.
             guidance_scale: How closely to follow the prompt; 1 or less does not guide. None is what
-                suits the model, else 4.
+                suits the model.
             negative_prompt: What to keep away from.
             num_things_per_prompt: Things of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each thing.

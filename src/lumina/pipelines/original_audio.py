@@ -28,6 +28,7 @@ from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.released import count_times
 from lumina.pipelines import checks
 from lumina.pipelines.audio import LuminaAudioPipeline
+from lumina.pipelines.media import USUAL_GUIDANCE, USUAL_STEPS
 
 USUAL_FRAMES = 624
 """Frames of 16 ms of a sound of the original demos: ten seconds."""
@@ -56,6 +57,8 @@ class OriginalAudioPipeline(LuminaAudioPipeline):
         usual_size: Frames of 16 ms of a sound where nothing else is asked for.
         clap: Reads captions besides, for sound.
         clap_tokenizer: That of bert-base-uncased.
+        usual_steps: Steps where nothing else is asked for.
+        usual_guidance: Guidance where nothing else is asked for.
 
     Source:
         `lumina_audio` and `lumina_music` of the original code, whose steps count both ends: one
@@ -84,6 +87,8 @@ class OriginalAudioPipeline(LuminaAudioPipeline):
         usual_size: str = str(USUAL_FRAMES),
         clap: ClapTextEncoder | None = None,
         clap_tokenizer: PreTrainedTokenizerBase | None = None,
+        usual_steps: int = USUAL_STEPS,
+        usual_guidance: float = USUAL_GUIDANCE,
     ):
         super().__init__(
             transformer,
@@ -96,6 +101,8 @@ class OriginalAudioPipeline(LuminaAudioPipeline):
             prompt_template,
             preset,
             usual_size,
+            usual_steps,
+            usual_guidance,
         )
         self.register_modules(clap=clap, clap_tokenizer=clap_tokenizer)
 

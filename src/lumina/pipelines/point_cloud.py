@@ -16,7 +16,14 @@ from lumina.backbones.transformer import FlowTransformer
 from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.modalities import Scaling
 from lumina.modalities.points import PointCodec, check_points, draw_noise
-from lumina.pipelines.media import MediaOutput, MediaPipeline, Source, sources_of
+from lumina.pipelines.media import (
+    USUAL_GUIDANCE,
+    USUAL_STEPS,
+    MediaOutput,
+    MediaPipeline,
+    Source,
+    sources_of,
+)
 
 USUAL_POINTS = 2048
 
@@ -34,6 +41,8 @@ class LuminaPointCloudPipeline(MediaPipeline):
         preset: None: there is none of media.
         usual_size: Points of a cloud where nothing else is asked for.
         vae: There is none.
+        usual_steps: Steps where nothing else is asked for.
+        usual_guidance: Guidance where nothing else is asked for.
     """
 
     _modality = "points"
@@ -49,6 +58,8 @@ class LuminaPointCloudPipeline(MediaPipeline):
         preset: str | None = None,
         usual_size: str = str(USUAL_POINTS),
         vae: None = None,
+        usual_steps: int = USUAL_STEPS,
+        usual_guidance: float = USUAL_GUIDANCE,
     ):
         super().__init__(
             transformer,
@@ -59,8 +70,10 @@ class LuminaPointCloudPipeline(MediaPipeline):
             text_layer,
             prompt_template,
             preset,
+            usual_size,
+            usual_steps,
+            usual_guidance,
         )
-        self.register_to_config(usual_size=usual_size)
 
     @classmethod
     def around(
@@ -71,9 +84,10 @@ class LuminaPointCloudPipeline(MediaPipeline):
         autoencoder: Path,
         size: Sequence[int],
     ) -> "LuminaPointCloudPipeline":
-        """A pipeline around a network that was trained."""
+        """A pipeline around a network that was trained, and clouds of so many points."""
         kept: Any = network
-        return cls(kept, FlowMatchEulerDiscreteScheduler(), text_encoder, tokenizer)
+        scheduler = FlowMatchEulerDiscreteScheduler()
+        return cls(kept, scheduler, text_encoder, tokenizer, usual_size=str(size[0]))
 
     @property
     def codec(self) -> PointCodec:
@@ -105,10 +119,9 @@ class LuminaPointCloudPipeline(MediaPipeline):
         Args:
             prompt: What to make: a text, or a list of texts.
             points: How many each has, 256 to 8,192. None is the usual number.
-            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model
-                that `lumina.load` has loaded, as the command takes it, else 30.
+            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model.
             guidance_scale: How closely to follow the prompt; 1 or less does not guide. None is what
-                suits the model, else 4.
+                suits the model.
             negative_prompt: What to keep away from.
             num_clouds_per_prompt: Clouds of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each cloud. A seed means the same

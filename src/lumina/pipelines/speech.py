@@ -27,6 +27,7 @@ from lumina.pipelines import checks
 from lumina.pipelines.audio import VOCODERS, load_vocoder
 from lumina.pipelines.images import Evaluations, ImagePipeline
 from lumina.pipelines.media import MediaOutput, Source, sources_of
+from lumina.pipelines.velocity import as_guidance_scale
 from lumina.spelling import SPEEDS, VOICES, count_frames, read_letters
 from lumina.types import Velocity
 
@@ -42,6 +43,8 @@ class LuminaSpeechPipeline(ImagePipeline):
             there are voices.
         scheduler: Any flow scheduler of diffusers, or one with `use_flow_sigmas`.
         vocoder: Turns mel spectrograms into waveforms.
+        usual_steps: Steps where nothing else is asked for.
+        usual_guidance: Guidance where nothing else is asked for.
     """
 
     _modality = "speech"
@@ -52,9 +55,12 @@ class LuminaSpeechPipeline(ImagePipeline):
         transformer: FlagDiT | NextDiT | None,
         scheduler: SchedulerMixin | None,
         vocoder: ModelMixin | None,
+        usual_steps: int = 16,
+        usual_guidance: float = 3.0,
     ):
         super().__init__()
         self.register_modules(transformer=transformer, scheduler=scheduler, vocoder=vocoder)
+        self.register_to_config(usual_steps=usual_steps, usual_guidance=usual_guidance)
         self._prepare()
 
     @classmethod
@@ -99,14 +105,15 @@ class LuminaSpeechPipeline(ImagePipeline):
         prompt: str | list[str],
         voice: str = VOICES[0],
         speed: float = 1.0,
-        num_inference_steps: int = 16,
-        guidance_scale: float = 3.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
         negative_prompt: str | list[str] | None = None,
         num_sounds_per_prompt: int = 1,
         generator: Source = None,
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
     ) -> MediaOutput | tuple:
         """Say sentences. Each takes its own time, so that one is made after the other.
 
@@ -114,8 +121,10 @@ class LuminaSpeechPipeline(ImagePipeline):
             prompt: What is said: a text, or a list of texts.
             voice: Who says it, a name in `lumina.spelling.VOICES`.
             speed: How much faster than usual, 0.8 to 1.25.
-            num_inference_steps: Steps from noise to speech, 1 or more.
-            guidance_scale: How closely to follow text and voice; 1 or less does not guide.
+            num_inference_steps: Steps from noise to speech, 1 or more. None is what suits the
+                model.
+            guidance_scale: How closely to follow text and voice; 1 or less does not guide. One for
+                all sounds, or one for each. None is what suits the model.
             negative_prompt: What to keep away from sounding like, in the same time: one text for
                 all prompts, or one for each.
             num_sounds_per_prompt: Sounds of each prompt. They follow each other in the result.
@@ -125,6 +134,7 @@ class LuminaSpeechPipeline(ImagePipeline):
             return_dict: Return an object with `media`, else a tuple with it.
             callback_on_step_end: Called with the pipeline, the index of the step, its timestep and
                 a dict of "latents" after each step of each sound. What it returns replaces them.
+            callback_on_step_end_tensor_inputs: ["latents"], which is usual, or [].
 
         Returns:
             Waveforms at 16 kHz, in [-1, 1], or spectrograms (80, frames).
@@ -133,21 +143,28 @@ class LuminaSpeechPipeline(ImagePipeline):
             LuminaError: If a text cannot be said, or the voice or the speed does not exist.
         """
         said = checks.prompts(prompt)
+        checks.number("num_sounds_per_prompt", num_sounds_per_prompt, least=1)
         texts = [read_letters(text) for text in said for _ in range(num_sounds_per_prompt)]
         away = _read_each(negative_prompt, len(texts), num_sounds_per_prompt)
         self._check(voice, speed, output_type)
         sources = sources_of(generator, len(texts))
-        self._guidance, self._guidance_scale = Guidance(channels=None), guidance_scale
+        steps = self.config["usual_steps"] if num_inference_steps is None else num_inference_steps
+        scale = self.config["usual_guidance"] if guidance_scale is None else guidance_scale
+        as_guidance_scale(scale, len(texts))  # refuses another number of them
+        scales = [scale] * len(texts) if isinstance(scale, float | int) else scale
+        after_step = self._take_over(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        self._guidance = Guidance(channels=None)
         self._begin_call()
         media = []
-        for text, other, source in zip(texts, away, sources, strict=True):
+        for text, other, source, own in zip(texts, away, sources, scales, strict=True):
             if self.interrupt:
                 break
+            self._guidance_scale = own
             self._evaluations = Evaluations()
             frames = count_frames(text, voice, speed=speed)
             total = frames + REST
             hints = torch.stack([tell(one, total, spoken=frames) for one in (text, other)])
-            x = self._say(hints, voice, num_inference_steps, source, callback_on_step_end)
+            x = self._say(hints, voice, steps, source, after_step)
             mel = SCALING.unscale(x)
             media += (
                 self.codec.decode(mel) if output_type == "np" else list(mel.float().cpu().numpy())
@@ -169,7 +186,7 @@ class LuminaSpeechPipeline(ImagePipeline):
         voice: str,
         steps: int,
         generator: torch.Generator | None,
-        callback: Callable | None,
+        after_step: Callable[[int, Tensor, Tensor], Tensor],
     ) -> Float[Tensor, "1 c frames"]:
         """The spectrogram of one sentence, as the flow has it."""
         device, frames = self._execution_device, hints.shape[-1]
@@ -187,11 +204,6 @@ class LuminaSpeechPipeline(ImagePipeline):
                 own = slice(rank := dist.get_rank(group), rank + 1)
             plain = partial(self._velocity, hints[own], labels[own])
             return guide(plain, self.guidance, group=group) if is_guided else plain
-
-        def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:
-            if callback is None:
-                return x
-            return (callback(self, index, timestep, {"latents": x}) or {}).get("latents", x)
 
         x = randn_tensor((1, MELS, frames), generator=generator, device=device)
         return self._follow(x, timesteps, at, generator, after_step)

@@ -15,7 +15,7 @@ from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.errors import LuminaError
 from lumina.modalities.video import tell_frames
 from lumina.pipelines.frames import Frames, FramesPipeline, hints_of
-from lumina.pipelines.media import MediaOutput, Source
+from lumina.pipelines.media import USUAL_GUIDANCE, USUAL_STEPS, MediaOutput, Source
 from lumina.types import Velocity
 
 MOST_FRAMES = 128
@@ -35,6 +35,8 @@ class LuminaVideoPipeline(FramesPipeline):
         preset: None: there is none of media.
         usual_size: Width, height and frames of a clip where nothing else is asked for: "96x96x8".
         frame_rate: Frames a second.
+        usual_steps: Steps where nothing else is asked for.
+        usual_guidance: Guidance where nothing else is asked for.
     """
 
     _modality = "video"
@@ -51,6 +53,8 @@ class LuminaVideoPipeline(FramesPipeline):
         preset: str | None = None,
         usual_size: str = "96x96x8",
         frame_rate: float = 8.0,
+        usual_steps: int = USUAL_STEPS,
+        usual_guidance: float = USUAL_GUIDANCE,
     ):
         super().__init__(
             transformer,
@@ -61,8 +65,11 @@ class LuminaVideoPipeline(FramesPipeline):
             text_layer,
             prompt_template,
             preset,
+            usual_size,
+            usual_steps,
+            usual_guidance,
         )
-        self.register_to_config(usual_size=usual_size, frame_rate=frame_rate)
+        self.register_to_config(frame_rate=frame_rate)
 
     @property
     def file_facts(self) -> dict[str, Any]:
@@ -96,10 +103,9 @@ class LuminaVideoPipeline(FramesPipeline):
             width: Pixels, a multiple of 16. None is the usual one, like the following ones.
             height: Pixels, a multiple of 16.
             frames: How many there are, 1 to 128.
-            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model
-                that `lumina.load` has loaded, as the command takes it, else 30.
+            num_inference_steps: Steps from noise to data, 1 or more. None is what suits the model.
             guidance_scale: How closely to follow the prompt; 1 or less does not guide. None is what
-                suits the model, else 4.
+                suits the model.
             negative_prompt: What to keep away from.
             num_videos_per_prompt: Clips of each prompt. They follow each other in the result.
             generator: The source of noise, or a list with one for each clip.
@@ -127,6 +133,11 @@ class LuminaVideoPipeline(FramesPipeline):
         known = None if first_frames is None else self._encode_known(first_frames, size)
         blend = None
         if to_prompt is not None:
+            if size[2] == 1:
+                raise LuminaError(
+                    "a clip of one frame has no room for what to_prompt asks for",
+                    hint="ask for two frames or more",
+                )
             prompts, blend = self._ends(prompts, to_prompt), _blend_over(size[2])
         x = self._sample(
             prompts,

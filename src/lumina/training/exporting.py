@@ -28,6 +28,8 @@ def make_pipeline(recipe: FlowRecipe, network: Any, size: Sequence[int]) -> Any:
         modality=recipe.modality,
         size=size,
     )
+    usual = {"usual_steps": recipe.usual_steps, "usual_guidance": recipe.usual_guidance}
+    pipeline.register_to_config(**{name: value for name, value in usual.items() if value})
     if network.device.type != "cpu":
         pipeline.to(network.device)
     return pipeline

@@ -292,8 +292,10 @@ def find_data(recipe: FlowRecipe) -> Survey:
 def choose_size(recipe: FlowRecipe, found: Survey) -> tuple[int, ...]:
     """The size of what a model makes where none is asked for: as given, or that of most data.
 
+    Of one axis, such as points or the length of a sound, any may be given.
+
     Raises:
-        LuminaError: If no data have the one that is given.
+        LuminaError: If it has other axes than the data, or several and no data have them.
     """
     sizes = Counter[tuple[int, ...]]()
     for placed in found.placed:
@@ -301,7 +303,8 @@ def choose_size(recipe: FlowRecipe, found: Survey) -> tuple[int, ...]:
             sizes[tuple(one.size)] += prod(one.size)
     if not recipe.usual_size:
         return sizes.most_common(1)[0][0]
-    if (chosen := read_axes(recipe.usual_size)) not in sizes:
+    chosen, axes = read_axes(recipe.usual_size), {len(size) for size in sizes}
+    if len(chosen) not in axes or (len(chosen) > 1 and chosen not in sizes):
         known = ", ".join("x".join(map(str, size)) for size in sorted(sizes))
         raise LuminaError(
             f"usual_size is {recipe.usual_size}, and no data have it", hint=f"there are {known}"

@@ -17,7 +17,7 @@ Source:
 import copy
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ from lumina.checkpoints.folder import (
 )
 from lumina.devices import move
 from lumina.encoders.cleaning import clean_caption
-from lumina.encoders.text import FEATURE_LAYER, tokenize
+from lumina.encoders.text import FEATURE_LAYER, PLACE, tokenize
 from lumina.errors import LuminaError
 from lumina.media import make_grid
 from lumina.nn.attention import plain_attend
@@ -86,6 +86,7 @@ class LanguagesObjective:
         folder = self.checkpoint.folder
         self.pipeline: Any = load(folder, device=recipe.device, dtype="float32")
         self.pipeline.set_progress_bar_config(disable=True)
+        _refuse_other_readings(recipe.model, self.pipeline.config)
         self.network = self.pipeline.transformer.requires_grad_(False).eval()
         self.teacher = self.pipeline.text_encoder.requires_grad_(False).eval()
         self.queries = self._gather_queries()
@@ -156,13 +157,14 @@ class LanguagesObjective:
 
         What makes it differ, where the one before was another model's, and else all of it.
         """
-        shutil.copytree(self.checkpoint.folder, folder, dirs_exist_ok=True)
-        own = folder / "text_encoder"
-        if (folder / MADE_BY).exists():
-            of = own if (folder / "transformer" / MADE_BY).exists() else folder / "transformer"
+        before, own = self.checkpoint.folder, folder / "text_encoder"
+        shutil.copytree(before, folder, dirs_exist_ok=True)
+        # What an earlier export has left in the folder is no sign of what the model was like.
+        if (before / MADE_BY).exists():
+            of = own if (before / "transformer" / MADE_BY).exists() else folder / "transformer"
             (folder / MADE_BY).replace(of / MADE_BY)
         difference = difference_of(self.module, scale=1.0)
-        if not own.is_dir():
+        if not (before / "text_encoder").is_dir():
             save_difference(
                 own, self.module.config.to_json_string(), difference, dtype=torch.bfloat16
             )
@@ -246,6 +248,15 @@ def find_model(name: str) -> Checkpoint:
             hint="name the model as it was before, and give all captions at once",
         )
     return checkpoint
+
+
+def _refuse_other_readings(name: str, config: Mapping[str, Any]) -> None:
+    if (config["text_layer"], config["prompt_template"]) != (FEATURE_LAYER, PLACE):
+        raise LuminaError(
+            f"{name} reads texts by a text_layer or prompt_template of its own, and what learns"
+            " languages does not",
+            hint=f'name a model with text_layer {FEATURE_LAYER} and prompt_template "{PLACE}"',
+        )
 
 
 def adapt(encoder: Any, rank: int) -> nn.Module:

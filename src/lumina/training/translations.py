@@ -45,7 +45,8 @@ def captions_of_file(path: Path) -> tuple[Draw, Draw]:
         LuminaError: If it cannot be read, or a line is not as it has to be.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Some editors begin a file with a mark of its encoding, which is no JSON.
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise LuminaError(
             f"cannot read {path}: {error}", hint="pairs names a file of lines as in the guide"

@@ -102,6 +102,8 @@ class FlowRecipe(Recipe):
     usual_size: str = setting(
         "", "size of what is made where none is asked for; that of most data where empty"
     )
+    usual_steps: int = setting(0, "steps where none are asked for; 0: as its pipeline has", ge=0)
+    usual_guidance: float = setting(0.0, "guidance where none is asked for; 0: as above", ge=0)
     save_dtype: str = setting(
         "float16", "numbers of the exported weights", choices=("float16", "bfloat16", "float32")
     )
@@ -123,10 +125,10 @@ class FlowRecipe(Recipe):
             raise LuminaError(
                 "only pictures are packed to batches of several sizes", hint='set shapes = "one"'
             )
-        if self.modality == "image" and self.usual_size:
-            raise LuminaError(
-                "the usual size of pictures is that of their network", hint="leave usual_size out"
-            )
+        of_media = ("usual_size", "usual_steps", "usual_guidance")
+        for name in of_media if self.modality == "image" else ():
+            if getattr(self, name):
+                raise LuminaError(f"{name} is for other media than pictures", hint="leave it out")
         if bool(self.text_encoder) == bool(self.classes):
             raise LuminaError(
                 "give a text_encoder to train on captions, or the number of classes",

@@ -35,6 +35,8 @@ CHANGEABLE = {
     "lora_merge",
     "parts_of",
     "usual_size",
+    "usual_steps",
+    "usual_guidance",
 }
 
 
