@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import lumina
 from lumina import LuminaError
@@ -161,6 +162,8 @@ def test_the_command_writes_clouds_with_their_record(folder, tmp_path, ending):
     assert read_record(path)["request"]["points"] == 256
     if ending == "ply":
         assert read_points(path).shape == (256, 3)
+    if ending == "png":
+        assert Image.open(path).size == (512, 512)
     assert main(["generate", "--from", str(path), "-o", str(again)]) == 0
     assert again.read_bytes() == path.read_bytes()
 

@@ -121,8 +121,11 @@ class Modality(Protocol):
         """Arguments of the network that say how positions and attention are scaled."""
         ...
 
-    def show(self, medium: np.ndarray) -> "Image":
-        """A medium as a picture, to be looked at while a network is trained."""
+    def show(self, medium: np.ndarray, *, small: bool = True) -> "Image":
+        """A medium as a picture: a small one beside others, as in grids and previews, or alone.
+
+        What has pixels keeps them.
+        """
         ...
 
 

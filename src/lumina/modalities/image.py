@@ -120,7 +120,9 @@ class ImageModality(Modality):
             "cross_attention_kwargs": {"base_sequence_length": base},
         }
 
-    def show(self, medium: UInt8[np.ndarray, "height width 3"]) -> Image.Image:
+    def show(
+        self, medium: UInt8[np.ndarray, "height width 3"], *, small: bool = True
+    ) -> Image.Image:
         """The picture itself."""
         return Image.fromarray(medium)
 

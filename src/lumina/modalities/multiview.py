@@ -90,7 +90,9 @@ class MultiViewModality(Modality):
         scale = (rows * cols) ** 0.5 / network.config["sample_size"]
         return {"rope": RopeScaling(linear=(views / MOST_VIEWS, scale, scale))}
 
-    def show(self, medium: UInt8[np.ndarray, "views height width 3"]) -> Image.Image:
+    def show(
+        self, medium: UInt8[np.ndarray, "views height width 3"], *, small: bool = True
+    ) -> Image.Image:
         """A contact sheet: up to four views in a row, more in two rows."""
         pictures = [Image.fromarray(view) for view in medium]
         columns = len(pictures) if len(pictures) <= MOST_VIEWS // 2 else -(-len(pictures) // 2)

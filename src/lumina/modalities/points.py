@@ -234,9 +234,9 @@ class PointModality(Modality):
         is_shared = getattr(network, "_parallel_config", None) is not None
         return {} if x.shape[-1] <= KEYS or is_shared else {"attend": attend_to_few}
 
-    def show(self, medium: Float[np.ndarray, "n 3"]) -> Image.Image:
+    def show(self, medium: Float[np.ndarray, "n 3"], *, small: bool = True) -> Image.Image:
         """A picture of the cloud."""
-        return draw_points(medium, side=128)
+        return draw_points(medium, side=128) if small else draw_points(medium)
 
 
 MODALITY = PointModality()

@@ -171,9 +171,11 @@ class SpeechModality(Modality):
         """As they are."""
         return {}
 
-    def show(self, medium: Float[np.ndarray, " samples"]) -> Image.Image:
+    def show(self, medium: Float[np.ndarray, " samples"], *, small: bool = True) -> Image.Image:
         """A spectrogram."""
-        return draw_spectrogram(medium, width=240, height=128)
+        return (
+            draw_spectrogram(medium, width=240, height=128) if small else draw_spectrogram(medium)
+        )
 
 
 MODALITY = SpeechModality()

@@ -135,7 +135,9 @@ class VideoModality(Modality):
         scale = (rows * cols) ** 0.5 / network.config["sample_size"]
         return {"rope": RopeScaling(linear=(1.0, scale, scale))}
 
-    def show(self, medium: UInt8[np.ndarray, "frames height width 3"]) -> Image.Image:
+    def show(
+        self, medium: UInt8[np.ndarray, "frames height width 3"], *, small: bool = True
+    ) -> Image.Image:
         """Up to eight frames side by side."""
         step = -(-len(medium) // 8)
         return put_side_by_side([Image.fromarray(frame) for frame in medium[::step]])

@@ -207,8 +207,8 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
         """What files of results have to say besides how they were made."""
         return {}
 
-    def as_pictures(self, media: Sequence[Any]) -> "Sequence[Image]":
-        """Results as pictures, for grids: themselves."""
+    def as_pictures(self, media: Sequence[Any], *, small: bool = True) -> "Sequence[Image]":
+        """Results as pictures, small ones for grids: themselves."""
         return media
 
     def write(
@@ -226,13 +226,13 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
             LuminaError: If the file exists and is not to be replaced, or cannot be written.
         """
         if path.suffix.lower() == ".png":
-            write_png(path, self.as_pictures([medium])[0], record, force=force)
+            write_png(path, self.as_pictures([medium], small=False)[0], record, force=force)
         else:
             write_result(path, medium, record, force=force, **self.file_facts)
 
     def pictures_beside(self, medium: Any) -> "list[Image]":
         """Pictures of one result for files beside its own: what it looks like."""
-        return list(self.as_pictures([medium]))
+        return list(self.as_pictures([medium], small=False))
 
     def pictures_of(self, latents: Float[Tensor, "b c *grid"]) -> "list[Image]":
         """What latents look like."""

@@ -172,9 +172,9 @@ class MediaPipeline(TextPipeline):
         """How far latents are from unit spread."""
         raise NotImplementedError
 
-    def as_pictures(self, media: Sequence[np.ndarray]) -> list[Image.Image]:
-        """Media as they are shown while a network is trained."""
-        return [self.modality.show(medium) for medium in media]
+    def as_pictures(self, media: Sequence[np.ndarray], *, small: bool = True) -> list[Image.Image]:
+        """What media look like."""
+        return [self.modality.show(medium, small=small) for medium in media]
 
     def pictures_of(self, latents: Float[Tensor, "b c *grid"]) -> list[Image.Image]:
         """What latents look like."""

@@ -91,9 +91,9 @@ class LuminaSpeechPipeline(ImagePipeline):
         """The rate of the samples."""
         return {"sample_rate": SAMPLE_RATE}
 
-    def as_pictures(self, media: Sequence[Any]) -> list[Image.Image]:
+    def as_pictures(self, media: Sequence[Any], *, small: bool = True) -> list[Image.Image]:
         """Spectrograms."""
-        return [MODALITY.show(medium) for medium in media]
+        return [MODALITY.show(medium, small=small) for medium in media]
 
     def pictures_of(self, latents: Float[Tensor, "b c frames"]) -> list[Image.Image]:
         """What latents look like."""
