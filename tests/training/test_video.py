@@ -109,6 +109,14 @@ def test_clips_do_not_depend_on_their_company(pipeline):
     assert torch.allclose(both[1:], alone, atol=1e-4)
 
 
+def test_frames_of_a_longer_clip_are_nearer_unless_some_are_known(pipeline):
+    def apart(frames, hints=None):
+        return pipeline._positions(torch.zeros(2, 4, frames, 4, 4), hints)["rope"].linear[0]
+
+    assert [apart(frames) for frames in (1, 3, 6)] == [1.0, 1.0, 2.0]  # 3 are usual
+    assert apart(6, torch.zeros(2, 5, 6, 4, 4)) == 1.0
+
+
 def test_known_frames_stay_and_matter(pipeline):
     picture = Image.new("RGB", (32, 32), "red")
     options = {"num_inference_steps": 2, "output_type": "latent"}

@@ -95,7 +95,7 @@ class MediaVelocity:
             condition.mask,
             cache=cache_for(pipeline, condition),
             return_dict=False,
-            **pipeline.modality.positions(pipeline.network, x),
+            **pipeline._positions(x, hints),
         )[0]
         return output[:, : x.shape[1]].to(x.dtype)
 
@@ -179,6 +179,10 @@ class MediaPipeline(TextPipeline):
     def pictures_of(self, latents: Float[Tensor, "b c *grid"]) -> list[Image.Image]:
         """What latents look like."""
         return self.as_pictures(self.codec.decode(self.scaling.unscale(latents)))
+
+    def _positions(self, x: Float[Tensor, "b c *grid"], hints: Tensor | None) -> dict[str, Any]:
+        """How the network is to read positions."""
+        return self.modality.positions(self.network, x)
 
     def _network_times(self, times: Float[Tensor, " b"]) -> Tensor:
         """Times in [0, 1] as the network counts them."""

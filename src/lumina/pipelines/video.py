@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from diffusers.schedulers import SchedulerMixin
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +17,7 @@ from lumina.errors import LuminaError
 from lumina.modalities.video import tell_frames
 from lumina.pipelines.frames import Frames, FramesPipeline, hints_of
 from lumina.pipelines.media import USUAL_GUIDANCE, USUAL_STEPS, MediaOutput, Source
+from lumina.requests import read_axes
 from lumina.types import Velocity
 
 MOST_FRAMES = 128
@@ -75,6 +77,20 @@ class LuminaVideoPipeline(FramesPipeline):
     def file_facts(self) -> dict[str, Any]:
         """The frame rate."""
         return {"frame_rate": self.config["frame_rate"]}
+
+    def _positions(
+        self, x: Float[Tensor, "b c frames rows cols"], hints: Tensor | None
+    ) -> dict[str, Any]:
+        """Those of a longer clip are as far apart as the usual one is long, if nothing is known.
+
+        Else what moves would arrive where the usual clip ends, and turn back.
+        """
+        positions = super()._positions(x, hints)
+        longer = x.shape[2] / read_axes(self.config["usual_size"])[2]
+        if hints is not None or longer <= 1 or "rope" not in positions:
+            return positions
+        _, rows, cols = positions["rope"].linear
+        return positions | {"rope": positions["rope"]._replace(linear=(longer, rows, cols))}
 
     @torch.no_grad()
     def __call__(
