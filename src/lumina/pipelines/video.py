@@ -17,7 +17,6 @@ from lumina.errors import LuminaError
 from lumina.modalities.video import tell_frames
 from lumina.pipelines.frames import Frames, FramesPipeline, hints_of
 from lumina.pipelines.media import USUAL_GUIDANCE, USUAL_STEPS, MediaOutput, Source
-from lumina.requests import read_axes
 from lumina.types import Velocity
 
 MOST_FRAMES = 128
@@ -39,6 +38,8 @@ class LuminaVideoPipeline(FramesPipeline):
         frame_rate: Frames a second.
         usual_steps: Steps where nothing else is asked for.
         usual_guidance: Guidance where nothing else is asked for.
+        trained_frames: Of the longest clips of training: longer ones move more slowly. 0 is not
+            known, and all move as fast.
     """
 
     _modality = "video"
@@ -57,6 +58,7 @@ class LuminaVideoPipeline(FramesPipeline):
         frame_rate: float = 8.0,
         usual_steps: int = USUAL_STEPS,
         usual_guidance: float = USUAL_GUIDANCE,
+        trained_frames: int = 0,
     ):
         super().__init__(
             transformer,
@@ -71,7 +73,7 @@ class LuminaVideoPipeline(FramesPipeline):
             usual_steps,
             usual_guidance,
         )
-        self.register_to_config(frame_rate=frame_rate)
+        self.register_to_config(frame_rate=frame_rate, trained_frames=trained_frames)
 
     @property
     def file_facts(self) -> dict[str, Any]:
@@ -81,15 +83,15 @@ class LuminaVideoPipeline(FramesPipeline):
     def _positions(
         self, x: Float[Tensor, "b c frames rows cols"], hints: Tensor | None
     ) -> dict[str, Any]:
-        """Those of a longer clip are as far apart as the usual one is long, if nothing is known.
+        """Frames of a longer clip than in training are read as close together as fit into one.
 
-        Else what moves would arrive where the usual clip ends, and turn back.
+        Else what moves would arrive where that ends, and turn back. Known frames keep their speed.
         """
-        positions = super()._positions(x, hints)
-        longer = x.shape[2] / read_axes(self.config["usual_size"])[2]
-        if hints is not None or longer <= 1 or "rope" not in positions:
+        positions, trained = super()._positions(x, hints), self.config["trained_frames"]
+        if hints is not None or not 0 < trained < x.shape[2] or "rope" not in positions:
             return positions
         _, rows, cols = positions["rope"].linear
+        longer = x.shape[2] / trained
         return positions | {"rope": positions["rope"]._replace(linear=(longer, rows, cols))}
 
     @torch.no_grad()
