@@ -20,8 +20,8 @@ from lumina.checkpoints.folder import (
     count_parameters,
     fingerprint,
 )
-from lumina.training.exporting import export
-from lumina.training.flow import FlowObjective, choose_size, find_data
+from lumina.training.exporting import Sizes, export
+from lumina.training.flow import FlowObjective, choose_sizes, find_data
 from lumina.training.recipes import FlowRecipe
 from lumina.training.starting import make_network
 
@@ -312,7 +312,7 @@ def test_products_are_cut_to_the_nearest_of_a_rank():
 def test_a_cut_model_is_written_smaller(recipe, trained, base, tmp_path):
     shutil.copytree(base, tmp_path / "base")
     narrow = dataclasses.replace(recipe, save_rank=1)
-    export(narrow, trained.module, tmp_path / "clips", (32, 32, 3))
+    export(narrow, trained.module, tmp_path / "clips", Sizes((32, 32, 3), (32, 32, 3)))
     tensors = load_file(tmp_path / "clips" / "transformer" / DIFFERENCE)
     ranks = {tensor.shape[1] for name, tensor in tensors.items() if name.endswith(UP)}
     assert ranks == {1}
@@ -326,13 +326,24 @@ def test_the_usual_size_is_that_of_most_data_and_not_of_most_examples(recipe, ba
     assert json.loads((tmp_path / "clips" / INDEX).read_text())["usual_size"] == "32x32x3"
 
 
+def test_the_longest_clip_of_training_is_written_with_the_model(recipe, base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    longer = WORLD | {"sizes": ["32x32x5"], "examples": 1, "seed": 1}
+    mixed = dataclasses.replace(
+        recipe, data=(WORLD, longer), usual_size="32x32x3", out=str(tmp_path / "mixed")
+    )
+    FlowObjective(mixed).export(tmp_path / "clips")
+    index = json.loads((tmp_path / "clips" / INDEX).read_text())
+    assert (index["usual_size"], index["trained_frames"]) == ("32x32x3", 5)
+
+
 @pytest.mark.usefixtures("font")
 def test_a_usual_size_may_be_any_that_is_trained_on(recipe, tmp_path):
     singles = WORLD | {"sizes": ["32x32x1"], "seed": 1}
     mixed = dataclasses.replace(
         recipe, data=(WORLD, singles), usual_size="32x32x1", out=str(tmp_path / "mixed")
     )
-    assert choose_size(mixed, find_data(mixed)) == (32, 32, 1)
+    assert choose_sizes(mixed, find_data(mixed)) == ((32, 32, 1), (32, 32, 3))
     with pytest.raises(LuminaError, match="usual_size is 32x32x2, and no data have it") as caught:
         find_data(dataclasses.replace(mixed, usual_size="32x32x2"))
     assert caught.value.hint == "there are 32x32x1, 32x32x3"

@@ -113,11 +113,13 @@ def test_frames_of_a_longer_clip_are_nearer_unless_some_are_known(pipeline):
     def apart(frames, hints=None):
         return pipeline._positions(torch.zeros(2, 4, frames, 4, 4), hints)["rope"].linear[0]
 
-    assert apart(6) == 1.0  # nobody knows what it was trained on
-    pipeline.register_to_config(trained_frames=3)
-    assert [apart(frames) for frames in (1, 3, 6)] == [1.0, 1.0, 2.0]
-    assert apart(6, torch.zeros(2, 5, 6, 4, 4)) == 1.0
-    pipeline.register_to_config(trained_frames=0)
+    trained = pipeline.config["trained_frames"]  # the run wrote it
+    assert [apart(trained * times) for times in (1, 2, 3)] == [1.0, 2.0, 3.0]
+    assert apart(1) == 1.0
+    assert apart(2 * trained, torch.zeros(2, 5, 2 * trained, 4, 4)) == 1.0
+    pipeline.register_to_config(trained_frames=0)  # not known
+    assert apart(2 * trained) == 1.0
+    pipeline.register_to_config(trained_frames=trained)
 
 
 def test_known_frames_stay_and_matter(pipeline):

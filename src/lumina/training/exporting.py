@@ -3,9 +3,8 @@
 import copy
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import get_peft_model_state_dict
@@ -19,28 +18,45 @@ from lumina.pipelines.text_to_image import LuminaPipeline
 from lumina.training.recipes import FlowRecipe
 
 
-def make_pipeline(recipe: FlowRecipe, network: Any, size: Sequence[int]) -> Any:
-    """A pipeline around the network of a run, on its device, for media of a usual size."""
+class Sizes(NamedTuple):
+    """Axes of media, such as width, height and frames.
+
+    Args:
+        usual: Of what a model makes where nothing else is asked for.
+        largest: The most that is trained on along each axis.
+    """
+
+    usual: tuple[int, ...]
+    largest: tuple[int, ...]
+
+
+def make_pipeline(recipe: FlowRecipe, network: Any, sizes: Sizes) -> Any:
+    """A pipeline around the network of a run, on its device."""
     pipeline = assemble(
         network,
         text_encoder=recipe.text_encoder or None,
         vae=recipe.autoencoder or None,
         modality=recipe.modality,
-        size=size,
+        size=sizes.usual,
     )
-    usual = {"usual_steps": recipe.usual_steps, "usual_guidance": recipe.usual_guidance}
-    pipeline.register_to_config(**{name: value for name, value in usual.items() if value})
+    settings = {
+        "usual_steps": recipe.usual_steps,
+        "usual_guidance": recipe.usual_guidance,
+        "trained_frames": sizes.largest[-1],
+    }
+    known = {name: value for name, value in settings.items() if value and name in pipeline.config}
+    pipeline.register_to_config(**known)
     if network.device.type != "cpu":
         pipeline.to(network.device)
     return pipeline
 
 
-def export(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) -> None:
+def export(recipe: FlowRecipe, network: Any, folder: Path, sizes: Sizes) -> None:
     """Write the adapters, or a checkpoint that `lumina.load` reads (diffusers too, if whole)."""
     dtype = getattr(torch, recipe.save_dtype)
     is_adapted = bool(recipe.lora_rank and not recipe.lora_merge)
     if is_adapted and recipe.parts_of:
-        pipeline = make_pipeline(recipe, network, size)
+        pipeline = make_pipeline(recipe, network, sizes)
         _save_own_parts(recipe, pipeline, folder)
         difference = difference_of(network, scale=recipe.lora_scale)
         if recipe.save_rank:
@@ -55,7 +71,7 @@ def export(recipe: FlowRecipe, network: Any, folder: Path, size: Sequence[int]) 
     if recipe.lora_rank:
         network.fuse_lora()
         network.unload_lora()
-    pipeline = make_pipeline(recipe, network, size)
+    pipeline = make_pipeline(recipe, network, sizes)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             nn.Module.to(part, dtype)  # diffusers' own would warn, of nothing

@@ -29,7 +29,7 @@ from lumina.training.data.encoding import Encoding, draw_latents
 from lumina.training.data.feed import Batches, Draw
 from lumina.training.data.precompute import Runner, run_alone
 from lumina.training.data.sources import DrawingsSource
-from lumina.training.exporting import export, make_pipeline
+from lumina.training.exporting import Sizes, export, make_pipeline
 from lumina.training.prior import with_prior
 from lumina.training.recipes import FlowRecipe
 from lumina.training.reporting import say
@@ -82,7 +82,7 @@ class FlowObjective:
         self.encoding = make_encoding(recipe)
         self.module = make_network(recipe, is_shared=own_share().count > 1)
         self.encoded = in_turn(partial(precompute, recipe))
-        self.usual_size = choose_size(recipe, self.encoded.survey)
+        self.sizes = choose_sizes(recipe, self.encoded.survey)
         if own_share().number == 0:
             say(self.encoded.survey.lines())
         self.latents, texts = self.encoded.open()
@@ -148,7 +148,7 @@ class FlowObjective:
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> None:
         """Draw fixed prompts, or classes, from fixed noise."""
-        pipeline = make_pipeline(self.recipe, self.module, self.usual_size)
+        pipeline = make_pipeline(self.recipe, self.module, self.sizes)
         pipeline.set_progress_bar_config(disable=True)
         asked: Any = self._asked()
         media = pipeline(
@@ -165,7 +165,7 @@ class FlowObjective:
 
     def export(self, folder: Path) -> None:
         """Write the adapters, or a checkpoint that `lumina.load` and diffusers read."""
-        export(self.recipe, self.module, folder, self.usual_size)
+        export(self.recipe, self.module, folder, self.sizes)
         is_whole = not self.recipe.lora_rank or self.recipe.lora_merge
         sources = self.encoded.survey.sources
         if is_whole and any(isinstance(source, DrawingsSource) for source in sources):
@@ -285,14 +285,14 @@ def find_data(recipe: FlowRecipe) -> Survey:
         validation=recipe.validation,
         classes=recipe.classes,
     )
-    choose_size(recipe, found)
+    choose_sizes(recipe, found)
     return found
 
 
-def choose_size(recipe: FlowRecipe, found: Survey) -> tuple[int, ...]:
+def choose_sizes(recipe: FlowRecipe, found: Survey) -> Sizes:
     """The size of what a model makes where none is asked for: as given, or that of most data.
 
-    Of one axis, such as points or the length of a sound, any may be given.
+    Of one axis, such as points or the length of a sound, any may be given. And the largest of data.
 
     Raises:
         LuminaError: If it has other axes than the data, or several and no data have them.
@@ -301,15 +301,16 @@ def choose_size(recipe: FlowRecipe, found: Survey) -> tuple[int, ...]:
     for placed in found.placed:
         for one in placed:
             sizes[tuple(one.size)] += prod(one.size)
+    largest = tuple(max(along) for along in zip(*sizes, strict=True))
     if not recipe.usual_size:
-        return sizes.most_common(1)[0][0]
+        return Sizes(sizes.most_common(1)[0][0], largest)
     chosen, axes = read_axes(recipe.usual_size), {len(size) for size in sizes}
     if len(chosen) not in axes or (len(chosen) > 1 and chosen not in sizes):
         known = ", ".join("x".join(map(str, size)) for size in sorted(sizes))
         raise LuminaError(
             f"usual_size is {recipe.usual_size}, and no data have it", hint=f"there are {known}"
         )
-    return chosen
+    return Sizes(chosen, largest)
 
 
 def precompute(recipe: FlowRecipe, run: Runner = run_alone) -> Encoded:
