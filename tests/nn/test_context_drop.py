@@ -3,8 +3,7 @@ import torch
 
 from lumina.errors import UnknownNameError
 from lumina.nn.attention import fused_attend
-from lumina.nn.context_drop import drop_in_blocks, pool_grid, pool_positions, pooled_attend
-from lumina.nn.rope import grid_positions, rope_table, rotate
+from lumina.nn.context_drop import drop_in_blocks, pool_grid, pooled_attend
 
 
 def tokens(rows, cols, heads=2, seed=0):
@@ -17,12 +16,6 @@ def test_windows_are_averaged_and_those_at_the_end_over_what_is_left():
     picture = tokens(3, 5).unflatten(1, (3, 5))
     torch.testing.assert_close(pooled[:, 0, 1], picture[:, :2, 2:4].mean((1, 2)))
     torch.testing.assert_close(pooled[:, 1, 2], picture[:, 2, 4])
-
-
-def test_windows_are_where_their_middle_is():
-    positions = pool_positions(grid_positions(rows=4, cols=4), grid=(4, 4))
-    expected = [[0, 0.5, 0.5], [0, 0.5, 2.5], [0, 2.5, 0.5], [0, 2.5, 2.5]]
-    torch.testing.assert_close(positions, torch.tensor(expected))
 
 
 def test_a_window_of_one_is_attention_itself():
@@ -39,22 +32,6 @@ def test_where_all_of_a_window_are_alike_nothing_is_lost():
     alike = small.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1, 2)
     expected = fused_attend(query, alike, alike)
     torch.testing.assert_close(pooled_attend((4, 6))(query, alike, alike), expected)
-
-
-def test_keys_can_be_averaged_as_they_were_before_rotation():
-    grid, positions = (4, 4), grid_positions(rows=4, cols=4)
-    channels = (0, 4, 4)
-    turned = rope_table(positions, channels=channels)
-    windows = rope_table(pool_positions(positions, grid=grid), channels=channels)
-    query, key, value = (tokens(4, 4, seed=seed) for seed in range(3))
-    attend = pooled_attend(grid, ropes=(turned, windows))
-    expected = fused_attend(
-        query, rotate(pool_grid(key, grid=grid), windows), pool_grid(value, grid=grid)
-    )
-    torch.testing.assert_close(attend(query, rotate(key, turned), value), expected)
-    assert not torch.allclose(
-        pooled_attend(grid)(query, rotate(key, turned), value), expected, atol=1e-3
-    )
 
 
 def test_a_mask_is_refused():

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from lumina.errors import UnknownNameError
 from lumina.nn.attention import fused_attend
-from lumina.nn.rope import rotate
 from lumina.requests import CONTEXT_DROPS
 from lumina.types import Attend
 
@@ -20,7 +19,6 @@ def pooled_attend(
     grid: tuple[int, int],
     *,
     window: int = WINDOW,
-    ropes: tuple[Float[Tensor, "n half 2"], Float[Tensor, "m half 2"]] | None = None,
     attend: Attend = fused_attend,
 ) -> Attend:
     """Attend to averages over windows of a grid; queries stay as they are.
@@ -28,13 +26,11 @@ def pooled_attend(
     Args:
         grid: Rows and columns of the tokens.
         window: Rows and columns of a window. Those at the end may be smaller.
-        ropes: Rotations of all tokens and of all windows, to average keys as they were before
-            rotation. None averages rotated keys.
         attend: What attends to the averages.
 
     Source:
         Context drop of Lumina-Next, arXiv:2406.18583, section 2.3, which does not tell whether
-        keys are averaged before or after rotation.
+        keys are averaged before or after rotation. Here it is after.
     """
     pool = partial(pool_grid, grid=grid, window=window)
 
@@ -48,13 +44,7 @@ def pooled_attend(
     ) -> Float[Tensor, "b n h k"]:
         if mask is not None:
             raise ValueError("windows of a grid cannot be averaged where a mask hides tokens")
-        if ropes is None:
-            key = pool(key)
-        else:
-            turned, windows = ropes
-            back = turned * turned.new_tensor([1, -1])
-            key = rotate(pool(rotate(key, back)), windows)
-        return attend(query, key, pool(value), scale=scale)
+        return attend(query, pool(key), pool(value), scale=scale)
 
     return attend_pooled
 
@@ -66,13 +56,6 @@ def pool_grid(
     pictures = tokens.unflatten(1, grid).flatten(3).movedim(-1, 1)
     pooled = nn.functional.avg_pool2d(pictures, window, ceil_mode=True, count_include_pad=False)
     return pooled.movedim(1, -1).flatten(1, 2).unflatten(-1, tokens.shape[2:])
-
-
-def pool_positions(
-    positions: Float[Tensor, "n axes"], *, grid: tuple[int, int], window: int = WINDOW
-) -> Float[Tensor, "m axes"]:
-    """Where the middle of each window is."""
-    return pool_grid(positions[None, :, None], grid=grid, window=window)[0, :, 0]
 
 
 def drop_in_blocks(

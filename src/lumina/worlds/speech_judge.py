@@ -55,10 +55,6 @@ class Listener:
         # Other ways to say a word are numbered: "the(2)".
         return [] if found is None else re.sub(r"\(\d+\)", "", found.hypstr).split()
 
-    def pronounce(self, word: str) -> str | None:
-        """The sounds of a word; None if it is not known."""
-        return self._decoder.lookup_word(word)
-
 
 def count_mistakes(said: Sequence[str], heard: Sequence[str]) -> int:
     """Fewest words to change, add or leave out to make one sentence of the other."""

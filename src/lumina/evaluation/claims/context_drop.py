@@ -207,7 +207,7 @@ def _tell_findings(
     header += [f"time-aware, {RELEASED_LAYERS} layers", f"time-aware, {LAYERS} layers"]
     return Findings(
         values,
-        _words(values, shares),
+        _words(values),
         [
             Table(
                 f"{LAYERS} layers of the 2B shape, {usual_numbers()}, random weights", header, rows
@@ -226,7 +226,7 @@ def _tell_findings(
     )
 
 
-def _words(values: dict[str, float], shares: dict[str, float]) -> list[str]:
+def _words(values: dict[str, float]) -> list[str]:
     verb = "loses" if values["found_loss"] > 0 else "does not lose"
     return [
         "At 16,384 tokens with fused attention the time-aware drop makes a network"
