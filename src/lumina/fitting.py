@@ -150,7 +150,8 @@ def _refuse_one_stage(request: ImageRequest, checkpoint: Checkpoint) -> None:
 
 def _refuse_own_parts(request: ImageRequest, checkpoint: Checkpoint) -> None:
     """Refuse parts for a model that has them."""
-    for name in () if checkpoint.is_network else ("text_encoder", "vae"):
+    comes_alone = checkpoint.is_network or checkpoint.is_release
+    for name in () if comes_alone else ("text_encoder", "vae"):
         if getattr(request, name, None) is not None:
             flag = _flag(name)
             raise LuminaError(

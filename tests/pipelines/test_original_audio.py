@@ -186,6 +186,16 @@ def test_the_command_plays_the_files_of_the_release(release, tmp_path):
     assert path.stat().st_size > 16_000
 
 
+def test_the_command_takes_another_text_encoder(release, tmp_path, capsys):
+    path, other = tmp_path / "dog.wav", tmp_path / "t5"
+    words = ["generate", "--model", str(release), "a dog", "--seconds", "0.2", "--steps", "1"]
+    words += ["--text-encoder", str(other), "-o", str(path)]
+    assert main(words) != 0
+    assert str(other) in capsys.readouterr().err
+    shutil.copytree(release / "text_encoder", other)
+    assert main(words) == 0
+
+
 def test_a_text_encoder_that_is_not_here_is_named(release, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     for name in ("maa2", "bigvnat"):

@@ -204,6 +204,9 @@ class TextToSound(_Heard, MediaRequest):
     seconds: float | None = setting(
         None, "length of a sound (default: what suits the model)", ge=0.1, le=60
     )
+    text_encoder: str | None = setting(
+        None, "T5 of a model of the original release (default: its usual)", metavar="NAME|FOLDER"
+    )
 
     @staticmethod
     def usual(size: Sequence[int]) -> dict[str, Any]:
