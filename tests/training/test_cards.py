@@ -59,6 +59,16 @@ def test_a_card_says_in_which_equal_steps_a_student_draws(exported):
     assert "learned from the model lumina-mini" in text
 
 
+def test_a_card_names_the_runs_before(exported):
+    folder = exported(FlowRecipe(out="runs/third"))
+    record = json.loads((folder / "training.json").read_text())
+    first, second = ({**record, "recipe": {"out": f"runs/{name}"}} for name in ("first", "second"))
+    record["before"] = {**second, "steps": 5, "before": first}
+    (folder / "training.json").write_text(json.dumps(record))
+    lines = "- after second: 5 steps, 1.5 minutes\n- after first: 7 steps, 1.5 minutes"
+    assert lines in write_card(folder).read_text()
+
+
 def test_a_folder_that_no_run_wrote_has_no_card_and_is_not_pushed(tmp_path):
     with pytest.raises(LuminaError, match=r"no training\.json"):
         write_card(tmp_path)

@@ -70,6 +70,7 @@ class RegressionRecipe(recipes.Recipe):
     pause: float = setting(0.0, "seconds to wait for a batch")
     breaks_at: int = setting(-1, "step at which the loss is not a number")
     leaps_at: int = setting(-1, "step at which the gradient is a million times as large")
+    start_from: str = setting("", "a run before, of which nothing is taken here")
 
     def make_objective(self):
         return Regression(self)
@@ -334,6 +335,17 @@ def test_a_run_tells_what_made_its_weights(tmp_path):
     made_by = json.loads((folder / "training.json").read_text())
     assert made_by["steps"] == 12
     assert made_by["recipe"]["learning_rate"] == recipe(tmp_path).learning_rate
+
+
+def test_a_run_tells_of_those_that_it_goes_on_from(tmp_path):
+    start = ""
+    for name in ("first", "second", "third"):
+        start = str(train(recipe(tmp_path / name, steps=2, start_from=start)))
+    made_by = json.loads((Path(start) / "training.json").read_text())
+    runs = [made_by, made_by["before"], made_by["before"]["before"]]
+    outs = [Path(run["recipe"]["out"]).name for run in runs]
+    assert outs == ["third", "second", "first"]
+    assert "before" not in runs[-1]
 
 
 def test_after_a_run_signals_do_what_they_did_before(tmp_path):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from urllib.parse import unquote_plus
 
 import ftfy
-from bs4 import BeautifulSoup
 
 
 def clean_caption(text: str) -> str:
@@ -47,6 +46,8 @@ def _strip_markup(text: str) -> str:
     # The parser warns about plain text that looks like a file name or an address.
     if "<" not in text and "&" not in text:
         return text
+    from bs4 import BeautifulSoup
+
     return BeautifulSoup(text, features="html.parser").text
 
 

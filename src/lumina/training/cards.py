@@ -145,6 +145,9 @@ def _training(made_by: dict[str, Any]) -> list[str]:
         "torch": made_by["torch"],
     }
     lines = [f"- {name}: {value}" for name, value in rows.items()]
+    while made_by := made_by.get("before"):
+        name, steps = Path(made_by["recipe"]["out"]).name, made_by["steps"]
+        lines.append(f"- after {name}: {steps} steps, {made_by['minutes']} minutes")
     return ["## Training\n\n" + "\n".join(lines)]
 
 

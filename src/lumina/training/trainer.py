@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from lumina.backbones.parallel import share_tokens
-from lumina.checkpoints.folder import MADE_BY
+from lumina.checkpoints.folder import MADE_BY, read_json
 from lumina.devices import keep_freed_memory, move, pick_device
 from lumina.errors import LuminaError
 from lumina.training.cards import write_card
@@ -124,6 +124,14 @@ def refuse_changes(recipe: Recipe) -> None:
         )
 
 
+def _record_of(start: str) -> dict[str, Any]:
+    """What made the weights that a run starts from, if another run wrote them into a folder."""
+    folder = Path(start)
+    # A part that was trained by itself has its record within it.
+    records = [part / MADE_BY for part in (folder / "transformer", folder, folder.parent)]
+    return next((read_json(record) for record in records if start and record.is_file()), {})
+
+
 class Run:
     """State of one training run."""
 
@@ -171,6 +179,7 @@ class Run:
         )
         self.guard = Guard(recipe.spike)
         self.meter = Meter()
+        self.before = _record_of(getattr(recipe, "start_from", ""))
 
     def go(self) -> None:
         """Train until the last step, saving on the way; Ctrl-C saves and stops."""
@@ -325,6 +334,8 @@ class Run:
                     "processes": self.processes,
                     "torch": torch.__version__,
                 }
+                if self.before:
+                    made_by["before"] = self.before
                 (folder / MADE_BY).write_text(json.dumps(made_by, indent=2) + "\n")
                 write_card(folder)
         return folder
