@@ -135,6 +135,9 @@ def test_env_prints_what_a_bug_report_needs(command):
     [
         (["generate", ""], "the prompt is empty"),
         (["generate"], "the prompt is empty"),
+        (["generate", "( )"], "nothing of the prompt '( )' is read"),
+        (["generate", "a cat", "star.png"], "nothing of the prompt 'star.png' is read"),
+        (["interpolate", "a cat", "star.png"], "nothing of the prompt 'star.png' is read"),
         (["generate", "a cat", "--model", "lumina-mni"], "did you mean 'lumina-mini'?"),
         (["generate", "a cat", "--model", "/"], "no weights of the family"),
         (["generate", "a dog", "-o", "a.wav"], "models of sound or speech write"),

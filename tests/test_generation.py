@@ -6,10 +6,12 @@ import torch
 from PIL import Image
 
 import lumina
+from lumina.catalog import find
 from lumina.errors import LuminaError
 from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.generation import run
 from lumina.media import read_record, write_png
+from lumina.media.sound import write_sound
 from lumina.planning import plan, settings_of
 
 
@@ -431,6 +433,40 @@ def test_prompts_seeds_sizes_and_models_can_vary(settings, tiny_folder, own_fold
 )
 def test_what_cannot_vary_is_refused(settings, vary, told):
     assert told in refusal(["a cat"], settings, vary=vary)
+
+
+@pytest.fixture
+def sound_file(settings):
+    """A file of the model of sound, with what is usual for it."""
+    pytest.importorskip("soundfile")
+    usual = find("lumina-mini-sound").defaults
+    request = {"prompt": "a cat", "model": "lumina-mini-sound", "seed": 5}
+    request |= {"steps": usual["steps"], "guidance": usual["guidance"]}
+    path = Path("a.wav")
+    record = {"task": "generate", "modality": "sound", "model_hash": "0", "request": request}
+    write_sound(path, np.zeros(4096, np.float32), record)
+    return path
+
+
+def test_what_was_usual_for_the_model_of_a_file_is_that_of_the_new_one(sound_file, caplog):
+    usual = find("lumina-mini-music").defaults
+    job = plan("generate", {"model": "lumina-mini-music"}, source=sound_file)
+    (request,) = job.requests
+    assert (request.steps, request.guidance) == (usual["steps"], usual["guidance"])
+    assert "--guidance is 2.5, as is usual for lumina-mini-music; the file has 4.0" in caplog.text
+    assert "--steps" not in caplog.text  # which are as many
+
+
+def test_what_was_chosen_for_a_file_holds_for_a_new_model(sound_file, caplog):
+    given = {"model": "lumina-mini-music"}
+    (chosen,) = plan("generate", given | {"guidance": 4.0}, source=sound_file).requests
+    assert chosen.guidance == 4.0
+    record = read_record(sound_file)
+    record["request"] |= {"guidance": 7.0}
+    write_sound(Path("b.wav"), np.zeros(4096, np.float32), record)
+    (kept,) = plan("generate", given, source=Path("b.wav")).requests
+    assert kept.guidance == 7.0
+    assert not caplog.text
 
 
 def test_settings_for_a_plane_are_refused_for_a_flag_dit(settings, tmp_path):

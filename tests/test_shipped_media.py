@@ -47,3 +47,16 @@ def test_most_of_what_is_asked_for_is_made(name):
         medium = pipeline(wish.prompt, **(settings | wish.arguments)).media[0]
         rights.append(exam.describe(Outcome(wish, exam.judge(wish, medium)))["right"])
     assert sum(rights) >= 2
+
+
+def test_keys_of_music_may_be_spelled_by_signs():
+    """Cleaning takes a sharp sign out, so that C# was heard as C."""
+    music, sound = (load(name, device="cpu") for name in ("lumina-mini-music", "lumina-mini-sound"))
+    signs, names, other = (f"a melody in {key} major" for key in ("C#", "C sharp", "C"))
+
+    def read(pipeline, text):
+        return pipeline.encode_prompt(text, False)[0]
+
+    assert torch.equal(read(music, signs), read(music, names))
+    assert not torch.equal(read(music, names)[0, -1], read(music, other)[0, -1])
+    assert torch.equal(read(sound, signs), read(sound, other))

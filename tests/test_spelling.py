@@ -18,6 +18,7 @@ from lumina.spelling import (
         ("The Red Cat sits.", "the red cat sits"),
         ("  one,two -- three!\n", "one two three"),
         ("it’s here", "it's here"),
+        ("He said ‘hello’.", "he said hello'"),
         ('She said: "wait" — (twice)…', "she said wait twice"),
     ],
 )
@@ -30,11 +31,11 @@ def test_texts_are_read_as_letters(text, letters):
     ("text", "reason"),
     [
         ("7 cats", "figures"),
-        ("ein Käfer", "ä cannot be said"),
+        ("ein Käfer", "ä cannot be said: 'ein Käfer'"),
         ("cat @ home", "@ cannot be said"),
         ("...", "nothing to say"),
         ("'", "nothing to say"),
-        ("a" * (LONGEST + 1), "too many"),
+        ("a" * (LONGEST + 1), "too many to say at once: 'aaa"),
     ],
 )
 def test_what_cannot_be_said_is_refused(text, reason):

@@ -107,7 +107,12 @@ def _tell_unknown_words(job: Any) -> None:
         if prompt is not None
     ]
     for model, prompt in dict.fromkeys(prompts):
-        if words := unknown_words(model, prompt):
+        try:
+            words = unknown_words(model, prompt)
+        except LuminaError as error:
+            _log.warning("%r was not checked for unknown words: %s", prompt, error.args[0])
+            continue
+        if words:
             _log.warning(
                 "%s was not trained on the words %s: `lumina models %s` lists what it knows",
                 model,

@@ -91,6 +91,7 @@ def refuse_misfits(request: ImageRequest, given: Mapping[str, Any], checkpoint: 
     Raises:
         LuminaError: If there are any.
     """
+    _refuse_unread(request, checkpoint)
     _refuse_steps(request, given)
     _refuse_own_parts(request, checkpoint)
     _refuse_planes(request, checkpoint)
@@ -108,6 +109,23 @@ def choose_device(request: ImageRequest, footprint: Footprint) -> ImageRequest:
         _refuse_too_large(request, footprint, dtype.itemsize, free_memory(device))
     names = {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
     return dataclasses.replace(request, **names)
+
+
+def _refuse_unread(request: ImageRequest, checkpoint: Checkpoint) -> None:
+    """Refuse a prompt of which cleaning leaves nothing, by models whose prompts are cleaned."""
+    from lumina.encoders.cleaning import clean_caption
+
+    is_flag_dit = checkpoint.is_sequence and isinstance(request, TextRequest)
+    if request.preset or is_flag_dit or checkpoint.is_release or checkpoint.modality == "speech":
+        return
+    texts = [getattr(request, name, None) for name in ("prompt", "to_prompt")]
+    for text in (*texts, *getattr(request, "prompts", ())):
+        if text and not clean_caption(text):
+            raise LuminaError(
+                f"nothing of the prompt {text!r} is read: brackets, names of files, addresses and"
+                " the like are left out",
+                hint='say what to make in words: "a red apple"',
+            )
 
 
 def _refuse_steps(request: ImageRequest, given: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ from lumina.requests import (
     ClassToImage,
     ImageRequest,
     MediaRequest,
+    TextToImage,
 )
 from lumina.settings import check_names, flags_of
 from lumina.tasks import TASKS, Call, Pictures, call_of
@@ -202,6 +203,7 @@ class _Desk:
         self.task, self.stored = task, stored
         self.pictures = Pictures(_log.warning)
         self._checkpoints: dict[str, Checkpoint] = {}
+        self._told: set[str] = set()
 
     def model(self, given: Mapping[str, Any]) -> str:
         """How the model of chosen settings was named."""
@@ -264,7 +266,7 @@ class _Desk:
         # say is not chosen.
         stored = {
             name: value
-            for name, value in self.stored.items()
+            for name, value in self._kept(given).items()
             if name in names and value is not None
         }
         check_wish(stored | given, given, checkpoint, model=model)
@@ -278,6 +280,32 @@ class _Desk:
             size = self.pictures.nearest_size(getattr(request, "image", ""))
             request = dataclasses.replace(request, size=size)
         return choose_device(request, checkpoint.footprint())
+
+    def _kept(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of the file, without what merely suited its model, where that is another."""
+        own, model, new = self.stored.get("model"), self.model(given), self.checkpoint(given)
+        if own in (None, model):
+            return self.stored
+        try:
+            old = find(own)
+        except LuminaError:  # without its model there is no telling what suited it
+            return self.stored
+        kept = dict(self.stored)
+        for name in ("steps", "guidance") if old.folder != new.folder else ():
+            before, now = (
+                one.defaults.get(name, getattr(ImageRequest, name)) for one in (old, new)
+            )
+            if kept.get(name) == before != now:
+                del kept[name]
+                if name not in given:
+                    self._tell(f"--{name} is {now}, as is usual for {model}; the file has {before}")
+        return kept
+
+    def _tell(self, message: str) -> None:
+        """Warn, once."""
+        if message not in self._told:
+            self._told.add(message)
+            _log.warning("%s", message)
 
     def _remembered(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """What the picture of a task says about itself, if lumina drew it."""
@@ -424,6 +452,12 @@ def _tell_ending(suffix: str, *, grid: bool) -> str:
     if grid:
         return "--grid and --vary write one picture, a PNG: name a file that ends in .png"
     others = [name for name, kind in OF_MODALITIES.items() if suffix in kind.endings]
+    if suffix in TextToImage.endings:
+        several = f"models of pictures, {', '.join(others[:-1])} or {others[-1]}"
+        return (
+            "--grid and --vary put what is made into one such picture; it is also what"
+            f" {several} write: choose one by --model"
+        )
     if others:
         return f"it is what models of {' or '.join(others)} write: choose one by --model"
     return "the ending says the format of what is made"

@@ -8,7 +8,7 @@ from lumina.errors import LuminaError
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 """All that is read. A space is the end of a word."""
 
-PAUSES = ',.;:!?-–—…()[]"“”„«»'
+PAUSES = ',.;:!?-–—…()[]"“”„‘‚«»'
 """Marks that are read as spaces."""
 
 LONGEST = 300
@@ -41,7 +41,7 @@ def read_letters(text: str) -> str:
         )
     if strange:
         raise LuminaError(
-            f"{' '.join(strange)} cannot be said",
+            f"{' '.join(strange)} cannot be said: {text!r}",
             hint="write the letters a to z, apostrophes, and marks such as , . ; : ! ? -",
         )
     if not letters.strip(" '"):
@@ -50,7 +50,7 @@ def read_letters(text: str) -> str:
         )
     if len(letters) > LONGEST:
         raise LuminaError(
-            f"{len(letters)} letters are too many to say at once",
+            f"{len(letters)} letters are too many to say at once: {text[:40] + '…'!r}",
             hint=f"say at most {LONGEST}, in several files",
         )
     return letters

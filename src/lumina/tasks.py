@@ -116,28 +116,33 @@ class Pictures:
         """
         return self._once((path, size, original), lambda: self._fit_mask(path, size, original))
 
-    def read_frames(self, paths: Sequence[str], size: str, most: int) -> "list[Image]":
+    def read_frames(
+        self, paths: Sequence[str], size: str, most: int, *, rate: float
+    ) -> "list[Image]":
         """Frames of pictures and clips, one after the other, at a size: the last of them.
 
         Args:
             paths: Files.
             size: Of the frames.
             most: How many are taken.
+            rate: How many a second of a clip.
 
         Raises:
             LuminaError: If one cannot be read.
         """
-        key = (tuple(paths), size, most)
-        return self._once(key, lambda: self._last_frames(paths, size, most))
+        key = (tuple(paths), size, most, rate)
+        return self._once(key, lambda: self._last_frames(paths, size, most, rate))
 
-    def _last_frames(self, paths: Sequence[str], size: str, most: int) -> "list[Image]":
+    def _last_frames(
+        self, paths: Sequence[str], size: str, most: int, rate: float
+    ) -> "list[Image]":
         # One more than is taken tells whether any is left out.
-        frames = [frame for path in paths for frame in self._frames(path, size, most + 1)]
+        frames = [frame for path in paths for frame in self._frames(path, size, most + 1, rate)]
         if len(frames) > most:
             self._tell(f"the last {most} of the first frames are taken")
         return frames[-most:]
 
-    def _frames(self, path: str, size: str, most: int) -> "list[Image]":
+    def _frames(self, path: str, size: str, most: int, rate: float) -> "list[Image]":
         """The picture of a file, or the last frames of its clip."""
         from PIL import Image
 
@@ -150,11 +155,11 @@ class Pictures:
                 hint = f"{error.hint}; or a clip, which ends in {', '.join(CLIPS)}"
                 raise LuminaError(error.args[0], hint=hint) from error
         from lumina.media import refuse_missing_writer
-        from lumina.media.video import read_clip
+        from lumina.media.video import read_last_frames
 
         refuse_missing_writer(Path("any.mp4"))
-        frames = [Image.fromarray(frame) for frame in read_clip(Path(path), last=most)[0]]
-        return self._crop_all(path, frames, size)
+        clip = read_last_frames(Path(path), most, rate=rate)
+        return self._crop_all(path, [Image.fromarray(frame) for frame in clip], size)
 
     def _crop_all(self, path: str, pictures: "list[Image]", size: str) -> "list[Image]":
         """Pictures of one size at another, without what has no place at its aspect ratio."""

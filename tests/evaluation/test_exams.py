@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from lumina.checkpoints.folder import MADE_BY
+from lumina.checkpoints.folder import MADE_BY, worlds_of
 from lumina.errors import LuminaError
 from lumina.evaluation.clips import CUT, OTHER_SIZES, ClipExam, steps_at
-from lumina.evaluation.exams import Outcome, by_language, worlds_of
+from lumina.evaluation.exams import Outcome, by_language
 from lumina.evaluation.sounds import SoundExam
 from lumina.evaluation.tunes import TuneExam
 from lumina.types import Size
@@ -71,7 +71,8 @@ def test_true_clips_are_right_in_every_way(clips, painted):
 
 def test_clips_of_nothing_have_nothing_right_but_their_color(clips, painted):
     found = measured(clips, [(wish, np.full_like(made, 255)) for wish, made in painted])
-    assert not {what for (_, what), value in found.items() if value} - {"background"}
+    right = {what for (_, what), value in found.items() if value}
+    assert not right - {"background", "no cut"}  # nothing becomes nothing without a cut
 
 
 def test_a_model_whose_clips_cannot_be_twice_as_long_is_refused():
@@ -81,6 +82,7 @@ def test_a_model_whose_clips_cannot_be_twice_as_long_is_refused():
 
 def test_clips_of_other_prompts_are_wrong(clips, painted):
     found = measured(clips, shuffled(painted, 1))
+    assert found["continuation", "thing"] == 0
     for section in ("English", "held out", "twice as long", "first frame"):
         assert found[section, "thing"] == 0
         assert found[section, "kind of motion"] == 0
@@ -96,6 +98,19 @@ def test_a_frame_that_is_given_back_counts_for_nothing(clips, painted):
     found = measured(clips, [(wish, clip) for (wish, _), clip in zip(known, others, strict=True)])
     assert found["first frame", "thing"] == 0
     assert found["first frame", "no jump"] < 0.5
+
+
+def test_a_transition_has_both_things_and_no_cut(clips, painted):
+    turns = [pair for pair in painted if pair[0].section == "transition"]
+    assert len({wish.arguments["to_prompt"] for wish, _ in turns}) > 1
+    first = [(wish, np.repeat(made[:1], len(made), axis=0)) for wish, made in turns]
+    found = measured(clips, first)
+    assert found["transition", "thing at first"] == 1
+    assert found["transition", "thing at last"] == 0
+    cut = [(w, np.repeat(made[[0, -1]], len(made) // 2, axis=0)) for w, made in turns]
+    found = measured(clips, cut)
+    assert found["transition", "thing at first"] == found["transition", "thing at last"] == 1
+    assert found["transition", "no cut"] == 0
 
 
 @pytest.mark.usefixtures("font")
@@ -123,7 +138,8 @@ def test_held_out_clips_are_those_that_training_leaves_out(clips):
     held_out = [wish.brief.is_held_out for wish in plan if wish.section == "held out"]
     assert len(held_out) == 60
     assert all(held_out)
-    assert not any(wish.brief.is_held_out for wish in plan if wish.section != "held out")
+    others = [wish for wish in plan if wish.section not in ("held out", "transition")]
+    assert not any(wish.brief.is_held_out for wish in others)
     assert {wish.language for wish in plan} == set(LANGUAGES)
 
 

@@ -1,11 +1,13 @@
 """What models know by name, and which words of a prompt they do not."""
 
+import shutil
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
 
-from lumina.catalog import MODELS
+from lumina.catalog import MODELS, WEIGHTS
 from lumina.cli import main
 from lumina.errors import LuminaError
 from lumina.evaluation.knowledge import known_names, unknown_words
@@ -54,9 +56,23 @@ def test_words_of_all_languages_with_spaces_are_read():
         "ein",
         "fahrrad",
         "l'île",
+        "左",
+        "動",
+        "3",
         "x",
         "été",
     ]
+    assert words_in("Бас-гитара! پایین‌رونده 판다 얼굴") == [
+        "бас-гитара",
+        "پایین‌رونده",
+        "판다",
+        "얼굴",
+    ]
+
+
+def test_accents_are_read_alike_however_they_are_stored():
+    for text in ("été", "판다", "پس‌زمینهٔ", "パンダ"):
+        assert words_in(unicodedata.normalize("NFD", text)) == words_in(text)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +86,22 @@ def test_words_of_all_languages_with_spaces_are_read():
         ("lumina-mini-video", "ein fahrrad bewegt sich nach rechts", []),
         ("lumina-mini-video", "左へ動くパンダの顔", []),
         ("lumina-mini-video", "a robot driving", ["driving"]),
+        ("lumina-mini-video", "дракон", ["дракон"]),
+        ("lumina-mini-video", "морда панды движется влево", []),
+        ("lumina-mini-video", "犬が吠える", ["犬", "吠"]),
+        ("lumina-mini-video", "パンダが左へ動く", []),
+        ("lumina-mini-video", "ドラゴン", ["ドラゴン"]),
+        ("lumina-mini-video", "一只熊猫向左移动", []),
+        ("lumina-mini-video", "판다가 왼쪽으로 움직이는", []),
+        ("lumina-mini-video", "용이 왼쪽으로 움직이는", ["용이"]),
+        ("lumina-mini-video", "🐼", ["🐼"]),
+        ("lumina-mini-video", "???", ["???"]),
+        ("lumina-mini-video", "3 pandas", ["3", "pandas"]),
+        ("lumina-mini-music", "a melody in E♭ major on a piano", []),
+        ("lumina-mini-music", "a melody in C# on a piano", ["c#"]),
+        ("lumina-mini-music", "a melody in K major on a piano", ["k"]),
+        ("lumina-mini-music", "chords at 60 beats per minute", ["60"]),
+        ("lumina-mini-music", "和音, 毎分60拍", ["60"]),
         ("lumina-mini-points", "a chair with a tall back", []),
         ("lumina-mini-multiview", "two blue cars", ["two", "cars"]),
         ("lumina-mini", "anything that nobody knows", []),  # of other sources than a world
@@ -79,11 +111,22 @@ def test_words_that_were_not_trained_on_are_found(model, prompt, unknown):
     assert unknown_words(model, prompt) == unknown
 
 
-def test_a_library_that_is_missing_keeps_nobody_from_generating(monkeypatch):
-    """Captions of clips have names of another package, which is needed for training alone."""
+@pytest.mark.parametrize("name", ["lumina-mini", "lumina-mini-video"])
+def test_names_and_words_are_known_without_the_package_of_emoji(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "emoji", None)
     vocabulary.names.cache_clear()
-    assert unknown_words("lumina-mini-video", "a robot driving") == []
+    assert "panda" in known_names(name)["things"]
+    assert unknown_words("lumina-mini-video", "a robot driving") == ["driving"]
+
+
+def test_words_that_cannot_be_checked_are_said(tmp_path, caplog):
+    """As those of a world that another version of lumina has."""
+    folder = shutil.copytree(WEIGHTS / "lumina-mini-points", tmp_path / "points")
+    for record in folder.rglob("training.json"):
+        record.write_text('{"recipe": {"world": "gone"}}')
+    words = ["generate", "--model", str(folder), "a chair", "--points", "256", "--steps", "1"]
+    assert main([*words, "-o", str(tmp_path / "a.ply")]) == 0
+    assert "'a chair' was not checked for unknown words: unknown world 'gone'" in caplog.text
 
 
 def test_models_of_which_nothing_is_known_are_refused(tiny_folder):

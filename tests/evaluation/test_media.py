@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 
@@ -54,6 +55,7 @@ def test_a_model_of_clips_is_measured(measured, video_folder):
     result, output = measured(video_folder, "--languages", "fr", "--names", "1")
     parts = parts_of(result["lines"])
     assert {("twice as long", "no jump"), ("first frame", "no jump")} <= parts
+    assert {("continuation", "no jump"), ("transition", "thing at last")} <= parts
     assert {("held out", "thing"), ("languages", "thing, fr")} <= parts
     assert parts_of(result["beside"]["true examples"]) >= {("English", "thing")}
     assert parts_of(result["beside"]["round trips"]) >= {("English", "thing")}
@@ -155,6 +157,46 @@ def test_languages_without_captions_are_refused(sound_folders, capsys):
     pytest.importorskip("soundfile")
     assert main(["evaluate", str(sound_folders["sounds"]), "--languages", "nl"]) == 1
     assert "unknown language 'nl'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "package"),
+    [("points", "scipy"), ("video", "emoji"), ("video", "av"), ("views", "embreex")],
+)
+def test_a_missing_package_is_told_before_anything_is_done(
+    request, tmp_path, monkeypatch, capsys, kind, package
+):
+    folder = request.getfixturevalue(f"{kind}_folder")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name == package else find(name)
+    )
+    output = tmp_path / "out"
+    assert main(["evaluate", str(folder), "-o", str(output)]) == 1
+    told = capsys.readouterr().err
+    assert f"package {package!r}, which is not installed" in told
+    assert "begun in" not in told
+    assert not output.exists()
+
+
+@pytest.mark.skipif(
+    not all(shutil.which(speaker.program) for speaker in SPEAKERS.values()),
+    reason="espeak-ng and flite are not installed",
+)
+def test_an_exam_of_speech_needs_who_listens(speech_folder, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(LuminaError, match=r"'pocketsphinx'.*\n.*lumina-t2x\[speech\]"):
+        open_exam(find(speech_folder))
+
+
+def test_a_file_is_refused_as_a_folder_before_anything_is_done(tmp_path, points_folder, capsys):
+    pytest.importorskip("trimesh")
+    output = tmp_path / "v1.mp4"
+    output.touch()
+    assert main(["evaluate", str(points_folder), "-o", str(output)]) == 1
+    told = capsys.readouterr().err
+    assert "v1.mp4 is a file" in told
+    assert "begun in" not in told
 
 
 def test_what_has_no_rules_is_refused(tmp_path):

@@ -75,6 +75,11 @@ def test_classes_that_do_not_exist_are_refused(pipeline, labels):
         draw(pipeline, labels)
 
 
+def test_guidance_that_is_not_finite_is_refused(pipeline):
+    with pytest.raises(lumina.LuminaError, match="guidance_scale is nan, which is not finite"):
+        draw(pipeline, 7, guidance_scale=float("nan"))
+
+
 def test_a_callback_may_change_the_latents_and_stop(pipeline):
     calls = []
 

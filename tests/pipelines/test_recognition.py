@@ -1,5 +1,6 @@
 import json
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -95,6 +96,52 @@ def test_more_labels_than_there_are_cannot_be_told(pipeline, pictures, top):
 def test_no_picture_is_refused(pipeline):
     with pytest.raises(LuminaError, match="there is no picture"):
         pipeline([])
+
+
+def test_arrays_of_bytes_are_pictures(pipeline, pictures):
+    arrays = [np.asarray(picture) for picture in pictures]
+    assert pipeline(arrays) == pipeline(pictures)
+    assert pipeline(arrays[0]) == pipeline(pictures[0])
+    assert pipeline(np.stack([arrays[0]] * 2)) == pipeline([pictures[0]] * 2)
+
+
+@pytest.fixture
+def unchecked():
+    """Types as users have them, whom nothing else checks them for."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "NoneType 'None', which is no picture"),
+        (3, "int '3', which is no picture"),
+        (b"bytes", "bytes .*, which is no picture"),
+        ([None], "NoneType 'None', which is no picture"),
+        (torch.zeros(1, 3, 16, 16), "Tensor .*, which is no picture"),
+        (np.zeros((16, 16, 3)), r"array \(16, 16, 3\) of float64, which is no picture"),
+        (np.zeros((16, 16), np.uint8), r"array \(16, 16\) of uint8, which is no picture"),
+        ([np.zeros((16, 16, 4), np.uint8)], r"array \(16, 16, 4\) of uint8"),
+        (Image.new("RGB", (0, 0)), "a picture of 0x0 pixels shows nothing"),
+        (Image.new("RGB", (4, 0)), "a picture of 4x0 pixels shows nothing"),
+        (np.zeros((0, 4, 3), np.uint8), "a picture of 4x0 pixels shows nothing"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_something_else_than_a_picture_is_refused(pipeline, given, told):
+    for recognize in (pipeline, pipeline.features):
+        with pytest.raises(LuminaError, match=told):
+            recognize(given)
+
+
+@pytest.mark.parametrize("top", [2.5, True, "3", None])
+@pytest.mark.usefixtures("unchecked")
+def test_a_number_of_labels_is_a_whole_number(pipeline, pictures, top):
+    with pytest.raises(LuminaError, match="which is no whole number\nhint: allowed: 1 to 6"):
+        pipeline(pictures, top=top)
 
 
 def test_a_huge_picture_is_refused_with_the_limit(pipeline, tmp_path):

@@ -1,5 +1,8 @@
 """How settings of a sample reach the network, with real networks at tiny sizes."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from lumina.flow.scheduler import FlowSolverScheduler
 from lumina.nn.context_drop import pooled_attend
 from lumina.nn.extrapolation import RopeScaling
 from lumina.pipelines.images import Evaluations
+from lumina.pipelines.velocity import as_guidance_scale
 from lumina.requests import EXTRAPOLATIONS
 
 
@@ -57,6 +61,54 @@ def test_each_picture_may_be_guided_differently(ours, draw, assert_same):
     assert_same(mixed[1], both(5.0)[1])
     with pytest.raises(LuminaError, match="3 guidance scales for 2 pictures"):
         both([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    "scale", [3, 3.0, np.float32(3), np.int64(3), torch.tensor(3.0), torch.tensor(3), np.array(3.0)]
+)
+def test_guidance_is_by_any_real_number(scale):
+    found = as_guidance_scale(scale, 2)
+    assert (type(found) in (int, float), found) == (True, 3)
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        [1.5, 3],
+        (1.5, np.float32(3)),
+        [torch.tensor(1.5), torch.tensor(3)],
+        np.array([1.5, 3.0]),
+        torch.tensor([1.5, 3.0], dtype=torch.bfloat16),
+    ],
+)
+def test_numbers_of_several_pictures_come_in_any_sequence(several):
+    assert as_guidance_scale(several, 2).tolist() == [1.5, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("scale", "told"),
+    [
+        (float("nan"), "guidance_scale is nan, which is not finite"),
+        (-math.inf, "guidance_scale is -inf, which is not finite"),
+        (torch.tensor(math.inf), "guidance_scale is inf, which is not finite"),
+        ([3.0, math.nan], "guidance_scale is nan, which is not finite"),
+        ("3", "guidance_scale is '3', which is no number"),
+        (["3", "4"], "guidance_scale is '3', which is no number"),
+        (True, "guidance_scale is True, which is no number"),
+        (None, "guidance_scale is None, which is no number"),
+        (3j, "guidance_scale is 3j, which is no number"),
+        (torch.ones(2, 2), r"guidance_scale is \[1.0, 1.0\], which is no number"),
+        (torch.ones(3), "3 guidance scales for 2 pictures"),
+    ],
+)
+def test_guidance_by_no_finite_number_is_refused(scale, told):
+    with pytest.raises(LuminaError, match=told):
+        as_guidance_scale(scale, 2)
+
+
+def test_pictures_are_not_guided_by_what_is_not_finite(ours, draw):
+    with pytest.raises(LuminaError, match="guidance_scale is nan"):
+        draw(ours, guidance_scale=math.nan)
 
 
 def test_all_channels_can_be_guided(ours, draw):

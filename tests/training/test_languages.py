@@ -13,9 +13,8 @@ from safetensors.torch import load_file, save_file
 import lumina
 from lumina import FlagDiT, LuminaError, NextDiT
 from lumina.backbones.blocks import BlockContext
-from lumina.checkpoints.folder import DIFFERENCE
+from lumina.checkpoints.folder import DIFFERENCE, worlds_of
 from lumina.checkpoints.text_encoder import load_text_encoder
-from lumina.evaluation.exams import worlds_of
 from lumina.nn.rope import rotate
 from lumina.pipelines.assembly import text_encoder_folder
 from lumina.training.flow import FlowObjective

@@ -98,6 +98,13 @@ def test_a_known_view_stays_and_matters(pipeline):
     assert not torch.allclose(told[:, :, 1:], free[:, :, 1:], atol=1e-3)
 
 
+def test_a_known_view_comes_back_as_it_was_given(pipeline):
+    given = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    (views,) = pipeline("a mug", image=Image.fromarray(given), num_inference_steps=1).media
+    assert np.array_equal(views[0], given)
+    assert not np.array_equal(views[1], given)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -7,6 +7,7 @@ from lumina import LuminaError
 from lumina.catalog import WEIGHTS
 from lumina.worlds.references import VOCABULARY, load_references
 from lumina.worlds.vocabulary import (
+    COMMON,
     FLAG_LETTERS,
     LANGUAGES,
     NEAR_DUPLICATE,
@@ -14,6 +15,7 @@ from lumina.worlds.vocabulary import (
     choose_things,
     names,
     on_white,
+    shipped_names,
     shipped_things,
 )
 
@@ -21,6 +23,13 @@ MODEL = WEIGHTS / "lumina-mini"
 has_weights = pytest.mark.skipif(
     not (MODEL / VOCABULARY).exists(), reason="the weights of lumina-mini are not in this checkout"
 )
+
+
+@has_weights
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_names_that_ship_are_those_of_the_package(language):
+    things = shipped_things() if language == "en" else COMMON
+    assert shipped_names(language) == {thing: names(language)[thing] for thing in things}
 
 
 @has_weights

@@ -155,6 +155,18 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def worlds_of(folder: Path) -> list[str]:
+    """Generated worlds that a model was trained on, as its records name them."""
+    found = []
+    # A run that changes one part of a model leaves the record of the others within them.
+    for record in (folder / MADE_BY, folder / "transformer" / MADE_BY):
+        if record.is_file():
+            recipe = json.loads(record.read_text("utf-8"))["recipe"]
+            tables = [recipe, *recipe.get("data", [])]
+            found += [table["world"] for table in tables if table.get("world")]
+    return list(dict.fromkeys(found))
+
+
 def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of one model, from the headers of its files.
 

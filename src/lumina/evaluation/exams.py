@@ -1,16 +1,14 @@
 """What models of media are asked for and how it is judged: an exam for each generated world."""
 
 import importlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from lumina.catalog import Checkpoint
-from lumina.checkpoints.folder import MADE_BY
-from lumina.errors import LuminaError
+from lumina.checkpoints.folder import worlds_of
+from lumina.errors import LuminaError, refuse_missing_library
 from lumina.evaluation.lines import Line, share
 from lumina.worlds import World, find_world
 
@@ -119,6 +117,12 @@ _MODULES: Mapping[str, str] = {
 }
 """Where the exam of each world is. The first of a modality is for models without a record."""
 
+_JUDGED_BY: Mapping[str, tuple[str, str]] = {
+    "solids": ("scipy", "points"),
+    "speech": ("pocketsphinx", "speech"),
+}
+"""Package of a judge, and the extra that brings it, where training in the world needs neither."""
+
 
 def open_exam(checkpoint: Checkpoint) -> Exam:
     """The exam of what a model was trained on.
@@ -126,26 +130,18 @@ def open_exam(checkpoint: Checkpoint) -> Exam:
     Raises:
         LuminaError: If there is none, or what it needs is not installed.
     """
-    exam = exam_of(_world_of(checkpoint), checkpoint.defaults)
+    world = _world_of(checkpoint)
+    exam = exam_of(world, checkpoint.defaults)
     exam.world.check()
+    if world in _JUDGED_BY:
+        package, extra = _JUDGED_BY[world]
+        refuse_missing_library(package, extra=extra)
     return exam
 
 
 def exam_of(world: str, usual: Mapping[str, Any]) -> Exam:
     """The exam of a world, for models with some usual settings."""
     return importlib.import_module(_MODULES[world]).EXAM(usual)
-
-
-def worlds_of(folder: Path) -> list[str]:
-    """Worlds that a model was trained on, as its records name them."""
-    found = []
-    # A run that changes one part of a model leaves the record of the others within them.
-    for record in (folder / MADE_BY, folder / "transformer" / MADE_BY):
-        if record.is_file():
-            recipe = json.loads(record.read_text("utf-8"))["recipe"]
-            tables = [recipe, *recipe.get("data", [])]
-            found += [table["world"] for table in tables if table.get("world")]
-    return list(dict.fromkeys(found))
 
 
 def _world_of(checkpoint: Checkpoint) -> str:

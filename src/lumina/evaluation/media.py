@@ -14,6 +14,7 @@ from lumina.evaluation.keeping import Keeper
 from lumina.evaluation.lines import Line, rows_of
 from lumina.evaluation.results import (
     check_counts,
+    check_output,
     identity,
     last_row,
     make_all,
@@ -35,14 +36,24 @@ TRUE, RETURNED = "true examples", "round trips"
 """What is judged besides: true examples, and what the autoencoder leaves of them."""
 
 
-def check(exam: Exam, *, names: int | None = None, languages: Sequence[str] | None = None) -> None:
+def check(
+    exam: Exam,
+    *,
+    names: int | None = None,
+    languages: Sequence[str] | None = None,
+    output: Path | None = None,
+) -> None:
     """Refuse what `evaluate` would refuse, before anything is loaded.
 
     Raises:
-        LuminaError: If a language is unknown, or less than one thing is to be asked for.
+        LuminaError: If a language is unknown, less than one thing is to be asked for, or the output
+            exists or needs a library that is not installed.
     """
     check_counts(names)
     other_languages(languages, exam.languages)
+    if output is not None:
+        check_output(output)
+        refuse_missing_writer(Path(f"medium{_ending(exam)}"))
 
 
 def evaluate(
@@ -85,11 +96,10 @@ def evaluate(
             begun for something else.
     """
     began = time.monotonic()
-    check(exam, names=names, languages=languages)
+    check(exam, names=names, languages=languages, output=output)
     others = other_languages(languages, exam.languages)
     if output is not None:
         prepare(output)
-        refuse_missing_writer(Path(f"medium{_ending(exam)}"))
     settings = settings_of(pipeline, steps=steps, guidance=guidance)
     wishes = exam.plan(full=full, names=names, languages=others)
     settings |= {"batch_size": batch_size, "languages": ["en", *others]}
@@ -149,10 +159,12 @@ def table(result: dict[str, Any], called: str) -> str:
 
 def _plain(wish: Wish) -> list[Any]:
     """What tells a wish from others; pictures among its arguments follow from what is left."""
-    sizes = {
-        name: value for name, value in wish.arguments.items() if isinstance(value, int | float)
+    facts = {
+        name: value
+        for name, value in wish.arguments.items()
+        if isinstance(value, int | float | str)
     }
-    return [wish.section, wish.prompt, wish.seed, sizes]
+    return [wish.section, wish.prompt, wish.seed, facts]
 
 
 def _make(pipeline: Any, settings: dict[str, Any], batch: list[Wish]) -> Sequence[np.ndarray]:

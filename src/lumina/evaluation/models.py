@@ -9,6 +9,7 @@ from lumina.catalog import Checkpoint, find, load
 from lumina.errors import LuminaError
 from lumina.evaluation import drawings, media, recognition
 from lumina.evaluation.exams import open_exam
+from lumina.evaluation.results import check_output
 from lumina.fitting import refuse_misfits
 from lumina.media import free_path
 from lumina.requests import SCHEDULER_SETTINGS, TextToImage
@@ -58,12 +59,12 @@ def evaluate(wanted: Wanted, tell: Callable[[str], None]) -> Evaluated:
     folder = wanted.output or free_path(Path(f"evaluation-{Path(wanted.model).name}"))
     if checkpoint.is_recognizer:
         return _evaluate_recognizer(wanted, folder, tell)
-    request = TextToImage(prompt="-", **wanted.chosen)  # refuses what is out of range
+    request = TextToImage(prompt="any", **wanted.chosen)  # refuses what is out of range
     refuse_misfits(request, wanted.chosen, checkpoint)
     if checkpoint.modality == "image":
         return _evaluate_drawings(wanted, checkpoint, folder, tell)
     exam = open_exam(checkpoint)
-    media.check(exam, names=wanted.names, languages=wanted.languages)
+    media.check(exam, names=wanted.names, languages=wanted.languages, output=folder)
     tell(f"begun in {folder}; if this stops, -o {folder} goes on")
     pipeline = _load(wanted)
     result = media.evaluate(pipeline, exam, **_how(wanted, checkpoint, folder, tell))
@@ -73,6 +74,7 @@ def evaluate(wanted: Wanted, tell: Callable[[str], None]) -> Evaluated:
 def _evaluate_drawings(
     wanted: Wanted, checkpoint: Checkpoint, folder: Path, tell: Callable[[str], None]
 ) -> Evaluated:
+    check_output(folder)
     drawings.check(checkpoint.folder, names=wanted.names, languages=wanted.languages)
     tell(f"begun in {folder}; if this stops, -o {folder} goes on")
     pipeline = _load(wanted)
@@ -92,6 +94,7 @@ def _evaluate_recognizer(wanted: Wanted, folder: Path, tell: Callable[[str], Non
                 f"{wanted.model} makes no pictures, and so {flag} has no meaning",
                 hint=f"leave {flag} out",
             )
+    check_output(folder)
     pipeline = load_recognizer(wanted.model, dtype=wanted.dtype, device=wanted.device)
     result = recognition.evaluate(pipeline, full=wanted.full, progress=tell, output=folder)
     return Evaluated(result, recognition.table(result), folder)

@@ -158,7 +158,14 @@ def prepare(folder: Path) -> None:
     Raises:
         LuminaError: If it has, or cannot be made.
     """
+    check_output(folder)
     make_folder(folder)
+
+
+def check_output(folder: Path) -> None:
+    """Raise a `LuminaError` if this is a file, or a folder that has a result."""
+    if folder.is_file():
+        raise LuminaError(f"{folder} is a file", hint="results are several files: name a folder")
     if (folder / FOLDER).is_dir():
         return
     for name in (GRID, RESULT):

@@ -71,7 +71,7 @@ def begin_steps(
                 " correct scheduler."
             )
         options["sigmas"] = sigmas
-    elif not isinstance(steps, Integral):
+    elif isinstance(steps, bool) or not isinstance(steps, Integral):
         raise ValueError(f"`num_inference_steps` has to be a whole number but is {steps!r}.")
     elif steps < 1:
         raise ValueError(f"`num_inference_steps` has to be 1 or more but is {steps}.")

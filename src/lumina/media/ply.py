@@ -18,6 +18,8 @@ MOST_BYTES = 256 * 2**20
 """Largest file that is read."""
 
 MOST_HEADER_BYTES = 2**20
+MOST_DIGITS = 12
+"""Of a number of points; no file that is read has more."""
 
 NUMBERS = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -72,7 +74,7 @@ def read_points(path: Path) -> Float[np.ndarray, "n 3"]:
     Raises:
         LuminaError: If it cannot be read, is larger than 256 MB, or is no PLY file with points.
     """
-    data = _read(path)
+    data = _read(path, MOST_BYTES)
     lines, begin = _header(path, data)
     form, count, names, types = _vertices(path, lines)
     order = ORDERS[form]
@@ -92,13 +94,23 @@ def read_points(path: Path) -> Float[np.ndarray, "n 3"]:
     return points
 
 
+def count_points(path: Path) -> int:
+    """How many points a PLY file says to have, of which only the header is read.
+
+    Raises:
+        LuminaError: If it cannot be read, is larger than 256 MB, or says nothing of points.
+    """
+    lines, _ = _header(path, _read(path, MOST_HEADER_BYTES))
+    return _vertices(path, lines)[1]
+
+
 def read_ply_record(path: Path) -> dict[str, Any]:
     """How a cloud was made, out of its file.
 
     Raises:
         LuminaError: If it cannot be read, or was not made by lumina.
     """
-    lines, _ = _header(path, _read(path))
+    lines, _ = _header(path, _read(path, MOST_HEADER_BYTES))
     start = f"comment {RECORD_KEY} "
     text = next((line.removeprefix(start) for line in lines if line.startswith(start)), None)
     return parse_record(path, text, hint=_FROM_LUMINA)
@@ -108,7 +120,8 @@ _ANY_PLY = "give a PLY file whose vertices have x, y and z, and no lists"
 _FROM_LUMINA = "give a cloud that `lumina generate` wrote"
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int) -> bytes:
+    """The first bytes of a file."""
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:
@@ -116,7 +129,8 @@ def _read(path: Path) -> bytes:
                 f"{path} has {size / 2**20:.0f} MB, and {MOST_BYTES // 2**20} are read at most",
                 hint="give a cloud of fewer points",
             )
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(most)
     except OSError as error:
         raise LuminaError(
             f"cannot read {path}: {error.strerror or error}", hint=_ANY_PLY
@@ -142,7 +156,8 @@ def _vertices(path: Path, lines: list[str]) -> tuple[str, int, list[str], list[s
             form = words[1] if len(words) > 1 else ""
         elif words[:1] == ["element"]:
             elements += 1
-            if elements == 1 and words[1:2] == ["vertex"] and words[-1].isdecimal():
+            is_number = words[-1].isdecimal() and len(words[-1]) <= MOST_DIGITS
+            if elements == 1 and words[1:2] == ["vertex"] and is_number:
                 count = int(words[-1])
         elif words[:1] == ["property"] and elements == 1:
             # Behind a list, which is of any length, the next point may begin anywhere.

@@ -4,6 +4,8 @@ import io
 import json
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,20 +70,16 @@ def read_sound(path: Path) -> Float[np.ndarray, " samples"]:
         LuminaError: If there is no such file, it is no sound, is empty or too long, or soundfile
             is not installed.
     """
-    soundfile = _library()
-    try:
-        with soundfile.SoundFile(path) as file:
-            seconds = file.frames / file.samplerate
-            if not 0 < seconds <= LONGEST_SECONDS:
-                raise LuminaError(
-                    f"{path} is {seconds:.0f} seconds long",
-                    hint=f"allowed: above 0, up to {LONGEST_SECONDS:.0f} seconds",
-                )
-            channels = file.read(dtype="float32", always_2d=True)
-            rate = file.samplerate
-    except soundfile.LibsndfileError as error:
-        raise _unreadable(path) from error
+    with _opened(path) as file:
+        channels = file.read(dtype="float32", always_2d=True)
+        rate = file.samplerate
     return resample(channels.mean(1), rate)
+
+
+def check_sound(path: Path) -> None:
+    """Refuse what `read_sound` would refuse, as far as the header tells. Errors as above."""
+    with _opened(path):
+        pass
 
 
 def read_sound_record(path: Path) -> dict[str, Any]:
@@ -135,6 +133,23 @@ def _find_chunk(file: BinaryIO, wanted: bytes) -> bytes:
             return file.read(size)
         file.seek(size + size % 2, io.SEEK_CUR)
     return b""
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A sound that is open and has a length that can be read."""
+    soundfile = _library()
+    try:
+        with soundfile.SoundFile(path) as file:
+            seconds = file.frames / file.samplerate
+            if not 0 < seconds <= LONGEST_SECONDS:
+                raise LuminaError(
+                    f"{path} is {seconds:.0f} seconds long",
+                    hint=f"allowed: above 0, up to {LONGEST_SECONDS:.0f} seconds",
+                )
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise _unreadable(path) from error
 
 
 def _library() -> Any:

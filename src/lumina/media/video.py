@@ -2,12 +2,14 @@
 
 import io
 import json
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,7 +24,13 @@ MOST_PIXELS = 1 << 29
 """Pixels of all frames of a clip that is read, at most."""
 
 MOST_SECONDS = 600
-"""Of a clip that is read, since all of it is decoded on the way to its last frames."""
+"""Of a clip whose last frames are read, since all of it is decoded on the way to them."""
+
+MOST_DECODED_PIXELS = 1 << 37
+"""Pixels of all frames on the way: ten minutes of 1920x1080 at 110 frames a second."""
+
+_ROUNDING = 0.012
+"""Seconds that times of frames are off by: those of GIFs are rounded to hundredths."""
 
 _COMMENT = "comment"
 _FROM_LUMINA = "give a clip that `lumina generate` wrote"
@@ -63,15 +71,21 @@ def write_mp4(
 def write_gif(
     path: Path, clip: Clip, record: dict[str, Any], *, force: bool = False, frame_rate: float
 ) -> None:
-    """Write a clip as a GIF that repeats, in at most 256 colours a frame. Arguments as above."""
+    """Write a clip as a GIF that repeats, in at most 256 colours a frame. Arguments as above.
+
+    Frames that are equal become one that lasts as long as they do.
+    """
     frames = [Image.fromarray(frame) for frame in clip]
+    # Times are hundredths of seconds. Each is cut to that by itself, since what is cut off from
+    # how long frames last would add up.
+    ends = [10 * int(100 * number / frame_rate) for number in range(len(clip) + 1)]
     buffer = io.BytesIO()
     frames[0].save(
         buffer,
         format="GIF",
         save_all=True,
         append_images=frames[1:],
-        duration=round(1000 / frame_rate),
+        duration=[end - begin for begin, end in pairwise(ends)],
         loop=0,
         comment=json.dumps(record).encode(),
     )
@@ -103,42 +117,105 @@ def read_gif_record(path: Path) -> dict[str, Any]:
     return parse_record(path, text, hint=_FROM_LUMINA)
 
 
-def read_clip(path: Path, *, last: int | None = None) -> tuple[Clip, float]:
-    """The frames of a video of any format that PyAV reads, and how many there are a second.
+def read_first_frames(path: Path, most: int, *, rate: float) -> Clip:
+    """The first frames of a video of any format that PyAV reads, as it is played.
 
     Args:
         path: The file.
-        last: How many frames are kept, from the end. None keeps all.
+        most: How many are read. There are fewer if it is shorter.
+        rate: Frames a second, whatever those of the file are.
 
     Returns:
-        Upright frames, and their rate.
+        Upright frames.
 
     Raises:
-        LuminaError: If it cannot be read, is longer than ten minutes, or what is kept has more than
-            537 million pixels.
+        LuminaError: If it cannot be read, or they have more than 537 million pixels.
     """
-    frames: deque[UInt8[np.ndarray, "height width 3"]] = deque(maxlen=last)
+    return _pick(path, [number / rate for number in range(most)])
+
+
+def read_last_frames(path: Path, most: int, *, rate: float) -> Clip:
+    """The last frames, of which the last of all is one. Arguments as above.
+
+    Raises:
+        LuminaError: As above, and if it is longer than ten minutes.
+    """
     with _opened(path, hint=_ANY_VIDEO) as container:
-        if not container.streams.video:
-            raise LuminaError(f"{path} has no pictures", hint=_ANY_VIDEO)
-        rate = container.streams.video[0].average_rate or 1
-        seconds = (container.duration or 0) / 1e6
-        if seconds > MOST_SECONDS:
-            raise LuminaError(
-                f"{path} is {seconds:.0f} seconds long, and {MOST_SECONDS} are read at most",
-                hint="cut it",
-            )
+        _refuse_long(path, (container.duration or 0) / 1e6)
+    (last,) = deque(_spans(path), maxlen=1)
+    end = max(last.begin, last.end - 1 / rate)
+    times = [end - number / rate for number in reversed(range(most))]
+    return _pick(path, [time for time in times if time > -_ROUNDING])
+
+
+def check_clip(path: Path) -> None:
+    """Raise a `LuminaError` if a file is no video, as far as its header tells."""
+    with _opened(path, hint=_ANY_VIDEO):
+        pass
+
+
+class _Span(NamedTuple):
+    """A frame, and the seconds in which it is seen."""
+
+    frame: Any
+    begin: float
+    end: float
+
+
+def _pick(path: Path, times: Sequence[float]) -> Clip:
+    """Frames that are seen at increasing times, as far as the clip goes."""
+    picked: list[UInt8[np.ndarray, "height width 3"]] = []
+    for frame, _, end in _spans(path):
+        count = bisect_left(times, end) - len(picked)
+        if count > 0:
+            picked += [_upright(frame)] * count
+        if len(picked) * frame.width * frame.height > MOST_PIXELS:
+            raise _too_many_pixels(path, MOST_PIXELS)
+        if len(picked) == len(times):
+            break
+    return np.stack(picked)
+
+
+def _spans(path: Path) -> Iterator[_Span]:
+    """All frames, each once the next one is known, or that there is none."""
+    with _opened(path, hint=_ANY_VIDEO) as container:
+        usual = float(1 / (container.streams.video[0].average_rate or 1))
+        start, shown, pixels = None, None, 0
         for frame in container.decode(video=0):
-            quarters = round(frame.rotation / 90)  # counterclockwise
-            frames.append(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
-            if len(frames) * frame.width * frame.height > MOST_PIXELS:
-                raise LuminaError(
-                    f"{path} has more than {MOST_PIXELS / 1e6:.0f} million pixels in all",
-                    hint="cut it, or make it smaller",
-                )
-    if not frames:
-        raise LuminaError(f"{path} has no frames", hint=_ANY_VIDEO)
-    return np.stack(frames), float(rate)
+            start = frame.time if start is None else start
+            begin = 0.0 if shown is None else shown.end
+            if frame.time is not None and start is not None:
+                begin = frame.time - start
+            if shown is not None:
+                yield shown._replace(end=begin - _ROUNDING)
+            lasts = float(frame.duration * frame.time_base) if frame.duration else usual
+            shown = _Span(frame, begin, begin + lasts)
+            pixels += frame.width * frame.height
+            _refuse_long(path, shown.end)
+            if pixels > MOST_DECODED_PIXELS:
+                raise _too_many_pixels(path, MOST_DECODED_PIXELS)
+        if shown is None:
+            raise LuminaError(f"{path} has no frames", hint=_ANY_VIDEO)
+        yield shown
+
+
+def _upright(frame: Any) -> UInt8[np.ndarray, "height width 3"]:
+    quarters = round(frame.rotation / 90)  # counterclockwise
+    return np.rot90(frame.to_ndarray(format="rgb24"), quarters)
+
+
+def _refuse_long(path: Path, seconds: float) -> None:
+    if seconds > MOST_SECONDS:
+        raise LuminaError(
+            f"{path} is longer than {MOST_SECONDS} seconds, and no more are read", hint="cut it"
+        )
+
+
+def _too_many_pixels(path: Path, most: int) -> LuminaError:
+    return LuminaError(
+        f"{path} has more than {most / 1e6:,.0f} million pixels in all",
+        hint="cut it, or make it smaller",
+    )
 
 
 @contextmanager
@@ -149,6 +226,8 @@ def _opened(path: Path, *, hint: str) -> Iterator[Any]:
     try:
         # Tags that are not UTF-8 are of other programs.
         with av.open(str(path), metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise LuminaError(f"{path} has no pictures", hint=_ANY_VIDEO)
             yield container
     except (av.FFmpegError, OSError) as error:
         raise LuminaError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error

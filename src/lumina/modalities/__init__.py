@@ -76,6 +76,14 @@ class Modality(Protocol):
         """
         raise LuminaError(f"{path} is no file that is trained on", hint="see `endings`")
 
+    def check(self, path: Path, size: Sequence[int]) -> None:
+        """Refuse a file that `read` would refuse, as far as its header tells.
+
+        Raises:
+            LuminaError: If it is refused.
+        """
+        raise LuminaError(f"{path} is no file that is trained on", hint="see `endings`")
+
     def open(self, autoencoder: Path, device: torch.device) -> Codec:
         """Load what encodes and decodes."""
         ...

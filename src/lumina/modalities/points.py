@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from lumina.errors import LuminaError
-from lumina.media.ply import read_points
+from lumina.media.ply import count_points, read_points
 from lumina.media.point_pictures import draw_points
 from lumina.modalities import Latents, Modality, Scaling
 from lumina.modalities.point_pairing import pair_noise
@@ -180,15 +180,20 @@ class PointModality(Modality):
 
     def read(self, path: Path, size: Sequence[int]) -> Float[np.ndarray, "n 3"]:
         """Some of the points of a file, in a box around the middle whose longest side is 1."""
+        self.check(path, size)
         points = read_points(path)
-        if len(points) < size[0]:
-            raise LuminaError(
-                f"{path} has {len(points)} points, and {size[0]} are needed",
-                hint="ask for fewer, or draw more from its surface",
-            )
         low, high = points.min(0), points.max(0)
         chosen = np.random.default_rng(len(points)).permutation(len(points))[: size[0]]
         return (points[chosen] - (low + high) / 2) / max(float((high - low).max()), 1e-9)
+
+    def check(self, path: Path, size: Sequence[int]) -> None:
+        """Refuse what has too few points."""
+        count = count_points(path)
+        if count < size[0]:
+            raise LuminaError(
+                f"{path} has {count} points, and {size[0]} are needed",
+                hint="ask for fewer, or draw more from its surface",
+            )
 
     def open(self, autoencoder: Path, device: torch.device) -> PointCodec:
         """There is nothing to load."""

@@ -13,16 +13,14 @@ from torch import Tensor
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.errors import LuminaError
 from lumina.media import put_side_by_side
-from lumina.media.video import read_clip
+from lumina.media.video import check_clip, read_first_frames
 from lumina.modalities import Latents, Modality, Scaling
 from lumina.modalities import image as images
 from lumina.nn.extrapolation import RopeScaling
+from lumina.requests.media import FRAME_RATE
 
 LENT = 8
 """Channels of a head that rows and columns lend to frames."""
-
-RATE = 8.0
-"""Frames of a second of a file that are trained on, which is how fast clips play."""
 
 KNOWN_SHARE = 0.25
 """Share of clips of training whose first frames are told."""
@@ -68,18 +66,21 @@ class VideoModality(Modality):
     endings = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
 
     def read(self, path: Path, size: Sequence[int]) -> UInt8[np.ndarray, "frames height width 3"]:
-        """The middle of the first frames of a clip, `RATE` a second."""
+        """The middle of the first frames of a clip, `FRAME_RATE` a second."""
         width, height, count = size
-        clip, rate = read_clip(path)
-        chosen = np.round(np.arange(count) * rate / RATE).astype(int)
-        if chosen[-1] >= len(clip):
+        clip = read_first_frames(path, count, rate=FRAME_RATE)
+        if len(clip) < count:
             raise LuminaError(
-                f"{path} is {len(clip) / rate:.1f} seconds long, and {count / RATE:.1f} are needed",
+                f"{path} has {len(clip)} frames, {FRAME_RATE:.0f} a second, and {count} are needed",
                 hint="ask for fewer frames",
             )
-        frames = (Image.fromarray(clip[number]) for number in chosen)
+        frames = (Image.fromarray(frame) for frame in clip)
         fitted = (ImageOps.fit(one, (width, height), Image.Resampling.BICUBIC) for one in frames)
         return np.stack([np.asarray(one) for one in fitted])
+
+    def check(self, path: Path, size: Sequence[int]) -> None:
+        """Refuse what is no clip; how many frames it has is known once they are decoded."""
+        check_clip(path)
 
     def open(self, autoencoder: Path, device: torch.device) -> VideoCodec:
         """Load the image autoencoder."""

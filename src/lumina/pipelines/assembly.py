@@ -1,6 +1,6 @@
 """A pipeline around a network that comes alone, as those of the original release do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,19 +13,9 @@ from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
 from lumina.catalog import AUTOENCODERS, TEXT_ENCODERS, find_part
-from lumina.checkpoints.difference import load_difference
-from lumina.checkpoints.folder import (
-    DIFFERENCE,
-    PIPELINES,
-    part_folder,
-    read_config,
-    read_index,
-    variant_of,
-)
+from lumina.checkpoints.folder import part_folder, read_index, variant_of
 from lumina.checkpoints.text_encoder import load_text_encoder
 from lumina.errors import LuminaError, UnknownNameError
-from lumina.modalities.sound.autoencoder import MelAutoencoder
-from lumina.pipelines.audio import load_vocoder
 from lumina.pipelines.class_to_image import LuminaClassPipeline
 from lumina.pipelines.images import ImagePipeline
 from lumina.pipelines.original import LuminaFlagPipeline, OriginalLuminaPipeline
@@ -97,37 +87,8 @@ def load_folder(folder: Path, *, dtype: torch.dtype, preset: str | None) -> Any:
             raise LuminaError(f"{owner} no preset", hint="leave it out")
         kind = OriginalLuminaPipeline
     return kind.from_pretrained(
-        folder,
-        dtype=dtype,
-        variant=variant_of(folder),
-        local_files_only=True,
-        **_shared_parts(folder, dtype),
+        folder, dtype=dtype, variant=variant_of(folder), local_files_only=True
     )
-
-
-def _shared_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    """Parts that a checkpoint has of another model, and a network that is told by a difference."""
-    index, parts = read_index(folder), {}
-    for part in PIPELINES[index["_class_name"]]:
-        own = part_folder(folder, part)
-        if own.parent != folder or (own / DIFFERENCE).is_file():
-            parts[part] = _LOADERS[part](own, dtype)
-    return parts
-
-
-_LOADERS: dict[str, Callable[[Path, torch.dtype], Any]] = {
-    "transformer": lambda folder, dtype: load_difference(folder, dtype=dtype),
-    "vae": lambda folder, dtype: _vae_class(folder).from_pretrained(folder, torch_dtype=dtype),
-    "vocoder": lambda folder, dtype: load_vocoder(folder, dtype=dtype),
-    "text_encoder": lambda folder, dtype: load_text_encoder(folder, dtype=dtype),
-    "tokenizer": lambda folder, _: AutoTokenizer.from_pretrained(folder),
-}
-"""How parts are loaded that another model has, or that are told by a difference from its own."""
-
-
-def _vae_class(folder: Path) -> Any:
-    is_of_sound = read_config(folder).get("_class_name") == MelAutoencoder.__name__
-    return MelAutoencoder if is_of_sound else AutoencoderKL
 
 
 def check_preset(preset: str | None) -> None:

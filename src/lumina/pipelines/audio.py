@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lumina.backbones.flag_dit import FlagDiT
 from lumina.backbones.next_dit import NextDiT
 from lumina.backbones.transformer import FlowTransformer
-from lumina.checkpoints.folder import read_config
+from lumina.checkpoints.folder import read_config, worlds_of
 from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.errors import LuminaError, UnknownNameError
 from lumina.modalities import Scaling
@@ -25,6 +25,7 @@ from lumina.modalities.sound.spectral import SpectralVocoder
 from lumina.modalities.sound.vocoder import BigVGAN
 from lumina.pipelines import checks
 from lumina.pipelines.media import USUAL_GUIDANCE, USUAL_STEPS, MediaOutput, MediaPipeline, Source
+from lumina.worlds.music_keys import spell_keys
 
 LONGEST = 60.0
 """Seconds."""
@@ -51,6 +52,7 @@ class LuminaAudioPipeline(MediaPipeline):
     """
 
     _modality = "sound"
+    _number_for_each = "num_sounds_per_prompt"
     model_cpu_offload_seq = "text_encoder->transformer->vae->vocoder"
 
     def __init__(
@@ -175,6 +177,12 @@ class LuminaAudioPipeline(MediaPipeline):
             samples = math.ceil(round(seconds * SAMPLE_RATE, 6))  # as `frames_of` does
             media = [one[:samples] for one in media]
         return MediaOutput(media=media) if return_dict else (media,)
+
+    def _spell(self, text: str) -> str:
+        """A prompt whose keys have the names that captions of music have for them."""
+        folder = self.name_or_path
+        is_of_music = folder is not None and "music" in worlds_of(Path(folder))
+        return spell_keys(text) if is_of_music else text
 
     def _frames(self, seconds: float | None) -> int:
         if seconds is None:

@@ -1,5 +1,6 @@
 """Refusals of arguments that do not fit together, in the words of diffusers."""
 
+from itertools import pairwise
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -86,6 +87,28 @@ def number(
     raise LuminaError(f"{name} is {value!r}, which is {wrong}", hint=f"allowed: {hint or limits}")
 
 
+def sigmas(values: Any) -> None:
+    """Refuse shares of noise that do not decrease from 1 at most; None is as good as none.
+
+    Raises:
+        LuminaError: If they do not.
+    """
+    if values is None:
+        return
+    listed = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
+    if not isinstance(listed, list | tuple) or not listed:
+        raise LuminaError(
+            f"sigmas is {values!r}, which is no list of shares of noise",
+            hint="such as [1.0, 0.5]",
+        )
+    for one in listed:
+        number("one of sigmas", one, least=0, most=1, is_whole=False)
+    if any(earlier <= later for earlier, later in pairwise(listed)):
+        raise LuminaError(
+            f"sigmas are {listed}, which do not decrease", hint="begin with the most noise"
+        )
+
+
 def pictures(name: str, value: Any) -> None:
     """Refuse what is no list of pictures, such as one picture, or names of files.
 
@@ -108,6 +131,19 @@ def pictures(name: str, value: Any) -> None:
                 f"{name} has an array {one.shape} of {one.dtype}, which is no picture",
                 hint="give bytes from 0 to 255 of the shape (height, width, 3)",
             )
+
+
+def callback(given: Any) -> None:
+    """Refuse what is to be called after each step, and cannot be.
+
+    Raises:
+        LuminaError: If it is neither None nor a function.
+    """
+    if given is not None and not callable(given):
+        raise LuminaError(
+            f"callback_on_step_end is {given!r}, which cannot be called",
+            hint="give a function of the pipeline, the step, its timestep and a dict, or None",
+        )
 
 
 def callback_tensors(names: list[str] | None, known: list[str]) -> None:

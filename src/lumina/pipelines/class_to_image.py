@@ -17,6 +17,7 @@ from lumina.nn.extrapolation import UNSCALED, RopeScaling
 from lumina.pipelines import checks
 from lumina.pipelines.images import ImagePipeline
 from lumina.pipelines.sampling import GUIDED_CHANNELS
+from lumina.pipelines.velocity import as_guidance_scale
 from lumina.types import Velocity
 
 
@@ -95,11 +96,12 @@ class LuminaClassPipeline(ImagePipeline):
         height = height or self.default_image_size
         width = width or self.default_image_size
         checks.size(width, height)
-        self._guidance, self._guidance_scale = Guidance(channels=GUIDED_CHANNELS), guidance_scale
+        self._guidance = Guidance(channels=GUIDED_CHANNELS)
         self._begin_call()
         device = self._execution_device
         labels = self._labels(class_labels, num_images_per_class).to(device)
         pictures = len(labels)
+        self._guidance_scale = as_guidance_scale(guidance_scale, pictures)
         timesteps = self._begin(num_inference_steps, width, height, device)
         x = self.prepare_latents(
             pictures,

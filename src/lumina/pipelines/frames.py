@@ -103,9 +103,7 @@ class FramesPipeline(MediaPipeline):
             LuminaError: If they have another size, or are all that is asked for.
         """
         checks.pictures("what is known", pictures)
-        known = [
-            np.asarray(see_on(one) if isinstance(one, Image.Image) else one) for one in pictures
-        ]
+        known = [pixels_of(one) for one in pictures]
         if not 0 < len(known) < size[2]:
             raise LuminaError(
                 f"{len(known)} pictures are known of {size[2]}",
@@ -119,6 +117,11 @@ class FramesPipeline(MediaPipeline):
                     hint="resize it, or ask for its size",
                 )
         return self.scaling.scale(self.codec.encode([np.stack(known)]).mean[0])
+
+
+def pixels_of(picture: Image.Image | UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
+    """Bytes of a picture, on white where it is transparent."""
+    return np.asarray(see_on(picture) if isinstance(picture, Image.Image) else picture)
 
 
 def hints_of(

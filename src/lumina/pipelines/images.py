@@ -16,6 +16,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from lumina.checkpoints.folder import OPENED_BY_US
+from lumina.errors import LuminaError
 from lumina.flow.guidance import Guidance
 from lumina.flow.sample import asked_times, begin_sample, begin_steps, flow_times, step_options
 from lumina.media import write_png, write_result
@@ -62,6 +63,22 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
     _guidance_group: dist.ProcessGroup | None = None
     _guidance = Guidance()
     _guidance_scale: float | Tensor
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
+        """Load as every pipeline of diffusers loads, with parts that are those of another model.
+
+        Args:
+            pretrained_model_name_or_path: A folder, a hub id, or a name from `lumina models`.
+            kwargs: As of diffusers. A part that is given is taken in place of the stored one.
+
+        Raises:
+            LuminaError: If a model of that name, or one whose parts are shared, is not here.
+        """
+        from lumina.pipelines.shared_parts import locate, shared_parts  # which need pipelines
+
+        source = locate(pretrained_model_name_or_path)
+        return super().from_pretrained(source, **shared_parts(source, kwargs), **kwargs)
 
     def to_json_string(self) -> str:
         """The index of a saved pipeline, which says so where diffusers alone cannot open it."""
@@ -148,11 +165,11 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
 
     def enable_vae_slicing(self) -> None:
         """Decode pictures one at a time, in less memory."""
-        self.vae.enable_slicing()
+        self._picture_vae.enable_slicing()
 
     def disable_vae_slicing(self) -> None:
         """Decode all pictures at once."""
-        self.vae.disable_slicing()
+        self._picture_vae.disable_slicing()
 
     def enable_vae_tiling(self, memory_gb: float | None = None) -> None:
         """Decode and encode large pictures in tiles, which takes less memory and more time.
@@ -162,11 +179,22 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
                 is decoded whole. None: what is larger than the autoencoder was trained for is
                 tiled, in about a fifth of the memory.
         """
-        enable_tiling(self.vae, memory_gb=memory_gb)
+        enable_tiling(self._picture_vae, memory_gb=memory_gb)
 
     def disable_vae_tiling(self) -> None:
         """Decode each picture whole."""
-        disable_tiling(self.vae)
+        disable_tiling(self._picture_vae)
+
+    @property
+    def _picture_vae(self) -> Any:
+        vae = getattr(self, "vae", None)
+        if not hasattr(vae, "enable_tiling"):
+            raise LuminaError(
+                f"{type(self).__name__} has no autoencoder of pictures, which slices and tiles are"
+                " for",
+                hint="leave them out",
+            )
+        return vae
 
     def prepare_latents(
         self,
@@ -247,6 +275,7 @@ class ImagePipeline(DiffusionPipeline, LoraMixin):
         self, callback: Callable | None, names: list[str] | None
     ) -> Callable[[int, Tensor, Tensor], Tensor]:
         """What calls a callback that is given latents alone, and takes over what it returns."""
+        checks.callback(callback)
         checks.callback_tensors(names, ["latents"])
 
         def after_step(index: int, timestep: Tensor, x: Tensor) -> Tensor:

@@ -118,6 +118,8 @@ class MediaPipeline(TextPipeline):
     """
 
     _modality: ClassVar[str]
+    _number_for_each: ClassVar[str]
+    """What a call names the number of samples of each prompt."""
     _has_presets = False
     # How positions and attention of pictures are read.
     _without_effect: ClassVar[set[str]] = {
@@ -210,7 +212,7 @@ class MediaPipeline(TextPipeline):
         for name in self._without_effect & settings.keys():
             raise LuminaError(f"{name} has no effect in {type(self).__name__}", hint="leave it out")
         prompts = checks.prompts(prompt)
-        checks.number("the number for each prompt", each, least=1)
+        checks.number(self._number_for_each, each, least=1)
         given = {name: value for name, value in settings.items() if value is not None}
         away = given.get("negative_prompt")
         if isinstance(away, list):
@@ -221,6 +223,7 @@ class MediaPipeline(TextPipeline):
             "num_inference_steps": self.config["usual_steps"],
             "guidance_scale": self.config["usual_guidance"],
         }
+        checks.sigmas(given.get("sigmas"))
         return repeated, sampling_of(self, usual | given)
 
     @torch.no_grad()
@@ -233,7 +236,7 @@ class MediaPipeline(TextPipeline):
         channels: int,
         generator: Source,
         latents: Tensor | None = None,
-        hints: Float[Tensor, "b hints *grid"] | None = None,
+        hints: Float[Tensor, "_ hints *grid"] | None = None,
         blend: Callable[[list[Velocity]], Velocity] | None = None,
     ) -> Float[Tensor, "b c *grid"]:
         """Latents of samples, one for each prompt.
@@ -245,7 +248,7 @@ class MediaPipeline(TextPipeline):
             channels: Of the latents.
             generator: The source of noise.
             latents: Noise to start from, instead.
-            hints: What is known of each sample.
+            hints: What is known of each sample, or in one row of all.
             blend: Makes one velocity of those of all prompts, for one sample of them all.
         """
         if blend is not None:
@@ -313,11 +316,17 @@ class MediaPipeline(TextPipeline):
         """Noise to start from, drawn or given: in float32, also for networks in other numbers.
 
         Raises:
-            LuminaError: If generators are not as many as samples, or the noise is of another shape.
+            LuminaError: If generators are not as many as samples, or the noise is no tensor, or of
+                another shape.
         """
         sources_of(generator, shape[0])
         if latents is None:
             return randn_tensor(shape, generator=generator, device=device)
+        if not isinstance(latents, Tensor):
+            raise LuminaError(
+                f"latents are {type(latents).__name__}, which is no tensor",
+                hint="give torch.as_tensor(latents)",
+            )
         if latents.shape != shape:
             raise LuminaError(
                 f"latents have the shape {tuple(latents.shape)}, and the samples {shape}",

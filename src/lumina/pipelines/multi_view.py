@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lumina.backbones.next_dit import NextDiT
 from lumina.encoders.text import FEATURE_LAYER, PLACE
 from lumina.modalities.multiview import MOST_VIEWS, tell_views
-from lumina.pipelines.frames import FramesPipeline, hints_of
+from lumina.pipelines.frames import FramesPipeline, hints_of, pixels_of
 from lumina.pipelines.media import USUAL_GUIDANCE, USUAL_STEPS, MediaOutput, Source
 from lumina.requests import read_axes
 
@@ -44,6 +44,7 @@ class LuminaMultiViewPipeline(FramesPipeline):
     """
 
     _modality = "multiview"
+    _number_for_each = "num_things_per_prompt"
 
     def __init__(
         self,
@@ -120,7 +121,8 @@ class LuminaMultiViewPipeline(FramesPipeline):
             latents: Noise to start from, instead.
             output_type: "np" for bytes, or "latent".
             return_dict: Return an object with `media`, else a tuple with them.
-            image: The first view of all things, of the size asked for.
+            image: The first view of all things, of the size asked for. In "np" it comes back as it
+                is, in "latent" as the autoencoder has it.
             sampling: Other fields of `Sampling`, but for those that are for pictures alone.
 
         Returns:
@@ -153,4 +155,8 @@ class LuminaMultiViewPipeline(FramesPipeline):
         )
         if known is not None:
             x[:, :, :1] = known.to(x)
-        return self._hand_out(x, output_type, return_dict=return_dict)
+        made = self._hand_out(x, output_type, return_dict=return_dict)
+        if image is not None and output_type == "np":
+            for shown in made[0]:
+                shown[0] = pixels_of(image)
+        return made

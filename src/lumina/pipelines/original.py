@@ -73,13 +73,16 @@ class OriginalLuminaPipeline(LuminaPipeline):
         The scheduler of a folder that was saved by another pipeline is not used, unless it is
         passed in.
         """
+        from lumina.pipelines.shared_parts import locate  # which needs pipelines itself
+
+        source = locate(pretrained_model_name_or_path)
         names = inspect.signature(cls.load_config).parameters.keys() | _HUB
         options = {name: value for name, value in kwargs.items() if name in names}
-        index: Any = cls.load_config(pretrained_model_name_or_path, **options)
+        index: Any = cls.load_config(source, **options)
         saved_by = index["_class_name"].removesuffix(OPENED_BY_US)
         if saved_by not in (OriginalLuminaPipeline.__name__, LuminaFlagPipeline.__name__):
             kwargs.setdefault("scheduler", make_scheduler())
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return super().from_pretrained(source, **kwargs)
 
 
 class LuminaFlagPipeline(OriginalLuminaPipeline):

@@ -46,6 +46,7 @@ class LuminaPointCloudPipeline(MediaPipeline):
     """
 
     _modality = "points"
+    _number_for_each = "num_clouds_per_prompt"
 
     def __init__(
         self,

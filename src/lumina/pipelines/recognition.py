@@ -1,14 +1,14 @@
 """What pictures show: any sizes in, the most probable labels out."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from lumina.checkpoints.folder import OPENED_BY_US
 from lumina.errors import LuminaError
 from lumina.media import open_picture, see_on
 from lumina.modalities.labels import Guess, rank, to_tensor
+from lumina.pipelines import checks
 
 MOST_PIXELS = 512 * 512
 """Of a picture: with patches of 8 pixels these are 4,096 tokens, all of which see each other."""
@@ -30,7 +31,8 @@ TOP = 5
 
 _TOKENS_AT_ONCE = 4096
 
-Picture = str | Path | Image.Image
+Picture = str | Path | Image.Image | UInt8[np.ndarray, "_ _ 3"]
+Pictures = Picture | Sequence[Picture] | UInt8[np.ndarray, "_ _ _ 3"]
 
 
 class LuminaRecognitionPipeline(DiffusionPipeline):
@@ -74,26 +76,27 @@ class LuminaRecognitionPipeline(DiffusionPipeline):
         return [known.get(number, number) for number in numbers]
 
     @torch.no_grad()
-    def __call__(self, pictures: Picture | Sequence[Picture], top: int = TOP) -> list[list[Guess]]:
+    def __call__(self, pictures: Pictures, top: int = TOP) -> list[list[Guess]]:
         """Name what pictures show.
 
         Args:
-            pictures: A picture or file, or several. None is resized; what is transparent counts
-                as white.
+            pictures: A picture, an array of bytes (height, width, 3) or a file, or several. None is
+                resized; what is transparent counts as white.
             top: How many labels of each to tell.
 
         Returns:
             For each picture its most probable labels, the first first.
 
         Raises:
-            LuminaError: If there is no picture, a file cannot be read, a picture is larger than
-                `MOST_PIXELS` or has more than `MOST_PATCHES`, or there are fewer than `top` labels.
+            LuminaError: If there is no picture, or something else in its place, a file cannot be
+                read, a picture has no pixels, more than `MOST_PIXELS`, or more than `MOST_PATCHES`
+                patches, or there are fewer than `top` labels.
         """
         self.check_top(top)
         return rank(self._recognize(pictures).logits, self.labels, top=top)
 
     @torch.no_grad()
-    def features(self, pictures: Picture | Sequence[Picture]) -> Float[Tensor, "b d"]:
+    def features(self, pictures: Pictures) -> Float[Tensor, "b d"]:
         """What a picture shows, as numbers that are near for pictures of like things.
 
         Args:
@@ -111,13 +114,10 @@ class LuminaRecognitionPipeline(DiffusionPipeline):
             LuminaError: If it is out of range.
         """
         classes = self.transformer.config["num_classes"]
-        if not 1 <= top <= classes:
-            raise LuminaError(
-                f"top is {top}, which is out of range", hint=f"allowed: 1 to {classes}"
-            )
+        checks.number("top", top, least=1, most=classes)
 
-    def _recognize(self, pictures: Picture | Sequence[Picture]) -> Recognition:
-        given = [pictures] if isinstance(pictures, Picture) else list(pictures)
+    def _recognize(self, pictures: Pictures) -> Recognition:
+        given = _listed(pictures)
         if not given:
             raise LuminaError("there is no picture", hint="give one or more")
         patch = self.transformer.config["patch_size"]
@@ -173,16 +173,30 @@ def read_picture(picture: Picture) -> Image.Image:
     """A picture or file, upright, in red, green and blue; what is transparent is white.
 
     Raises:
-        LuminaError: If it cannot be read, or is larger than `MOST_PIXELS`.
+        LuminaError: If it is none or cannot be read, has no pixels, or more than `MOST_PIXELS`.
     """
-    if not isinstance(picture, Image.Image):
+    if isinstance(picture, str | Path):
         return open_picture(Path(picture), most_pixels=MOST_PIXELS)
-    if picture.width * picture.height > MOST_PIXELS:
+    checks.pictures("what is recognized", [picture])
+    is_array = isinstance(picture, np.ndarray)
+    width, height = picture.shape[1::-1] if is_array else picture.size
+    if not width * height:
         raise LuminaError(
-            f"a picture of {picture.width}x{picture.height} pixels is too large",
+            f"a picture of {width}x{height} pixels shows nothing", hint="give one with pixels"
+        )
+    if width * height > MOST_PIXELS:
+        raise LuminaError(
+            f"a picture of {width}x{height} pixels is too large",
             hint=f"allowed: {MOST_PIXELS:,} pixels; make it smaller, or cut out a part",
         )
-    return see_on(picture)
+    return Image.fromarray(picture) if is_array else see_on(picture)
+
+
+def _listed(pictures: Any) -> list[Any]:
+    """What was given, as a list, whether these are pictures or not."""
+    is_array_of_one = isinstance(pictures, np.ndarray) and pictures.ndim != 4
+    is_one = isinstance(pictures, str | bytes) or not isinstance(pictures, Iterable)
+    return [pictures] if is_one or is_array_of_one else list(pictures)
 
 
 def _check_patches(rows: int, cols: int, patch: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
 from lumina.flow.guidance import Guidance
+from lumina.pipelines import checks
 
 GUIDED_CHANNELS = 3
 """The original sampler guides three of its four latent channels (`forward_with_cfg` in
@@ -48,8 +49,8 @@ class Sampling:
 
     Args:
         num_inference_steps: Steps from noise to picture, 1 or more.
-        guidance_scale: How closely to follow the prompt: one number, or one for each picture. 1
-            or less does not guide, in half the time.
+        guidance_scale: How closely to follow the prompt: one number, or one for each picture in a
+            list, an array or a tensor. 1 or less does not guide, in half the time.
         negative_prompt: What to keep away from: one text for all prompts, or one for each.
         sigmas: Shares of noise to stop at, decreasing from 1, instead of a number of steps.
         clean_caption: Lower-case prompts and take out what web captions carry besides words.
@@ -89,6 +90,10 @@ class Sampling:
     context_drop: str = "none"
     callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None
     callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",)
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be called after a step."""
+        checks.callback(self.callback_on_step_end)
 
     @property
     def guidance(self) -> Guidance:

@@ -27,7 +27,7 @@ from lumina.pipelines import checks
 from lumina.pipelines.audio import VOCODERS, load_vocoder
 from lumina.pipelines.images import Evaluations, ImagePipeline
 from lumina.pipelines.media import MediaOutput, Source, sources_of
-from lumina.pipelines.velocity import as_guidance_scale
+from lumina.pipelines.velocity import read_guidance_scale
 from lumina.spelling import SPEEDS, VOICES, count_frames, read_letters
 from lumina.types import Velocity
 
@@ -150,8 +150,8 @@ class LuminaSpeechPipeline(ImagePipeline):
         sources = sources_of(generator, len(texts))
         steps = self.config["usual_steps"] if num_inference_steps is None else num_inference_steps
         scale = self.config["usual_guidance"] if guidance_scale is None else guidance_scale
-        as_guidance_scale(scale, len(texts))  # refuses another number of them
-        scales = [scale] * len(texts) if isinstance(scale, float | int) else scale
+        scales = read_guidance_scale(scale, len(texts))
+        scales = scales if isinstance(scales, list) else [scales] * len(texts)
         after_step = self._take_over(callback_on_step_end, callback_on_step_end_tensor_inputs)
         self._guidance = Guidance(channels=None)
         self._begin_call()

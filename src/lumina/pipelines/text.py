@@ -218,6 +218,7 @@ class TextPipeline(ImagePipeline):
         if encodes_negative:
             texts += checks.negative_prompts(negative_prompt, prompts, count)
         if texts:
+            texts = [self._spell(text) for text in texts]
             texts = [cleaned(text) for text in texts] if clean_caption else texts
             features, mask = encode_texts(
                 [fill_template(self.config["prompt_template"], text) for text in texts],
@@ -298,6 +299,10 @@ class TextPipeline(ImagePipeline):
         side = self.default_image_size // SIZE_MULTIPLE
         # The original code counts two tokens more for each row, though one ends it.
         return side**2 + 2 * side * isinstance(self.network, FlagDiT)
+
+    def _spell(self, text: str) -> str:
+        """A prompt in the spelling that the model knows."""
+        return text
 
     def _settings(self, given: dict[str, Any]) -> Sampling:
         """All settings of a call that begins: those that were given, and what is usual here."""

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from diffusers.utils.torch_utils import is_compiled_module
@@ -206,17 +208,45 @@ def repeat_rows(rows: Tensor, *, times: int, device: torch.device) -> Tensor:
     return rows.to(device).repeat_interleave(times, dim=0)
 
 
-def as_guidance_scale(scale: float | Sequence[float], pictures: int) -> float | Tensor:
-    """One number, or a tensor with one for each picture.
+def as_guidance_scale(scale: Any, pictures: int) -> float | Tensor:
+    """One number, or a tensor with one for each picture. Arguments as of `read_guidance_scale`.
 
     Raises:
-        LuminaError: If there are not as many numbers as pictures.
+        LuminaError: As there.
     """
-    if isinstance(scale, float | int):
-        return scale
-    if len(scale) != pictures:
+    found = read_guidance_scale(scale, pictures)
+    return torch.tensor(found) if isinstance(found, list) else found
+
+
+def read_guidance_scale(scale: Any, pictures: int) -> float | list[float]:
+    """One number, or a list with one for each picture.
+
+    Args:
+        scale: Any real number, or several of them in a sequence, an array or a tensor.
+        pictures: How many there are.
+
+    Raises:
+        LuminaError: If there are not as many numbers as pictures, or one is none, or not finite.
+    """
+    values = scale.tolist() if isinstance(scale, _ARRAYS) else scale
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        return _as_number(values)
+    if len(values) != pictures:
         raise LuminaError(
-            f"there are {len(scale)} guidance scales for {pictures} pictures",
+            f"there are {len(values)} guidance scales for {pictures} pictures",
             hint="give one number, or one for each picture",
         )
-    return torch.tensor(scale)
+    return [_as_number(one.tolist() if isinstance(one, _ARRAYS) else one) for one in values]
+
+
+_ARRAYS = np.ndarray | np.generic | Tensor
+
+
+def _as_number(scale: Any) -> float:
+    is_number = isinstance(scale, Real) and not isinstance(scale, bool)
+    if is_number and -math.inf < float(scale) < math.inf:
+        return scale if isinstance(scale, int) else float(scale)
+    raise LuminaError(
+        f"guidance_scale is {scale!r}, which is {'not finite' if is_number else 'no number'}",
+        hint="give a number, such as 4.0, or one for each picture; 1 does not guide",
+    )

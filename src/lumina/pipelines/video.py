@@ -17,6 +17,7 @@ from lumina.errors import LuminaError
 from lumina.modalities.video import tell_frames
 from lumina.pipelines.frames import Frames, FramesPipeline, hints_of
 from lumina.pipelines.media import USUAL_GUIDANCE, USUAL_STEPS, MediaOutput, Source
+from lumina.pipelines.sampling import Sampling
 from lumina.types import Velocity
 
 MOST_FRAMES = 128
@@ -43,6 +44,7 @@ class LuminaVideoPipeline(FramesPipeline):
     """
 
     _modality = "video"
+    _number_for_each = "num_videos_per_prompt"
 
     def __init__(
         self,
@@ -130,15 +132,18 @@ class LuminaVideoPipeline(FramesPipeline):
             latents: Noise to start from, instead.
             output_type: "np" for bytes, or "latent".
             return_dict: Return an object with `media`, else a tuple with them.
-            first_frames: Pictures that the clips begin with, of the size asked for.
-            to_prompt: What happens in the end, after a seamless transition from the prompt.
+            first_frames: Pictures that the clips begin with, of the size asked for. They come back
+                as the autoencoder has them, which makes them as sharp as what follows.
+            to_prompt: What happens in the end, after a seamless transition from the prompt. It goes
+                with no `first_frames`, and callbacks are given no "prompt_embeds".
             sampling: Other fields of `Sampling`, but for those that are for pictures alone.
 
         Returns:
             Clips as bytes (frames, height, width, 3).
 
         Raises:
-            LuminaError: If a size, the number of frames or what they begin with is out of range.
+            LuminaError: If a size, the number of frames or what they begin with is out of range,
+                or a transition cannot be made.
         """
         size = self._size(width, height, frames, called="frames", most=MOST_FRAMES)
         sampling |= {
@@ -151,11 +156,7 @@ class LuminaVideoPipeline(FramesPipeline):
         known = None if first_frames is None else self._encode_known(first_frames, size)
         blend = None
         if to_prompt is not None:
-            if size[2] == 1:
-                raise LuminaError(
-                    "a clip of one frame has no room for what to_prompt asks for",
-                    hint="ask for two frames or more",
-                )
+            _check_transition(to_prompt, size[2], settings, has_beginning=known is not None)
             prompts, blend = self._ends(prompts, to_prompt), _blend_over(size[2])
         x = self._sample(
             prompts,
@@ -179,6 +180,31 @@ class LuminaVideoPipeline(FramesPipeline):
                 hint="give one prompt, and one clip of it",
             )
         return [prompts[0], to_prompt]
+
+
+def _check_transition(
+    to_prompt: Any, frames: int, sampling: Sampling, *, has_beginning: bool
+) -> None:
+    """Refuse a transition to nothing, or one that something else that was given rules out."""
+    if not isinstance(to_prompt, str) or not to_prompt.strip():
+        raise LuminaError(
+            f"to_prompt is {to_prompt!r}, which says nothing", hint="give a text, or leave it out"
+        )
+    if has_beginning:
+        raise LuminaError(
+            "first frames and a transition cannot both decide how a clip begins",
+            hint="leave first_frames or to_prompt out",
+        )
+    if frames == 1:
+        raise LuminaError(
+            "a clip of one frame has no room for what to_prompt asks for",
+            hint="ask for two frames or more",
+        )
+    if "prompt_embeds" in sampling.callback_tensors:
+        raise LuminaError(
+            "a transition has features of two prompts, and a callback takes prompt_embeds of one",
+            hint='leave "prompt_embeds" out of callback_on_step_end_tensor_inputs',
+        )
 
 
 def _blend_over(frames: int) -> Any:

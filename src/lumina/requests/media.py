@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 OF_TEXT = ("transformer", "vae", "text_encoder", "scheduler", "tokenizer")
 """Folders of a checkpoint that makes latents of an autoencoder from texts."""
 
+FRAME_RATE = 8.0
+"""Frames a second of clips, and of those that they are trained on and go on from."""
+
 SECONDS_OF_FRAME = 0.016
 """Of the spectrogram of a sound."""
 
@@ -121,7 +124,7 @@ class TextToVideo(MediaRequest):
     first: tuple[str, ...] = setting(
         (),
         "a picture that a clip begins with; given again, the next one; of a clip the last"
-        " frames, up to half of those asked for",
+        " frames, eight a second, up to half of those asked for",
         metavar="FILE",
         separator="|",
         check=_check_files,
@@ -150,7 +153,8 @@ class TextToVideo(MediaRequest):
         chosen: dict[str, Any] = {"width": width, "height": height, "frames": self.frames}
         if self.first:
             most = max(1, (self.frames or 2) // 2)
-            chosen["first_frames"] = pictures.read_frames(self.first, str(self.size), most)
+            size = str(self.size)
+            chosen["first_frames"] = pictures.read_frames(self.first, size, most, rate=FRAME_RATE)
         return chosen if self.to_prompt is None else chosen | {"to_prompt": self.to_prompt}
 
 

@@ -145,9 +145,11 @@ def _training(made_by: dict[str, Any]) -> list[str]:
         "torch": made_by["torch"],
     }
     lines = [f"- {name}: {value}" for name, value in rows.items()]
-    while made_by := made_by.get("before"):
-        name, steps = Path(made_by["recipe"]["out"]).name, made_by["steps"]
-        lines.append(f"- after {name}: {steps} steps, {made_by['minutes']} minutes")
+    before = made_by.get("before")
+    while before:
+        name = Path(before["recipe"]["out"]).name
+        lines.append(f"- after {name}: {before['steps']} steps, {before['minutes']} minutes")
+        before = before.get("before")
     return ["## Training\n\n" + "\n".join(lines)]
 
 

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -90,8 +91,12 @@ def find_world(name: str, settings: Mapping[str, Any] | None = None) -> World:
 
 
 def words_in(text: str) -> list[str]:
-    """Words of a text in the Latin script, in small letters; others have no spaces between them."""
-    return re.findall(r"[a-zß-öø-ɏ]+(?:['’-][a-zß-öø-ɏ]+)*", text.lower())
+    """Words of a text in small letters, numbers and emoji.
+
+    Where there are no spaces between words, they are each Chinese character, and what is written in
+    one of the two Japanese scripts; fewer than three hiragana are endings and the like.
+    """
+    return _WORD.findall(unicodedata.normalize("NFC", text.lower()))
 
 
 def drawn_words(world: World, draws: int = 800) -> set[str]:
@@ -99,3 +104,15 @@ def drawn_words(world: World, draws: int = 800) -> set[str]:
     rng = np.random.default_rng(0)
     captions = (text for _ in range(draws) for text in world.captions(world.draw(rng)))
     return {word for text in captions for word in words_in(text)}
+
+
+_HIRAGANA, _KATAKANA, _HAN = "ぁ-ゖ", "ァ-ヺー", "㐀-䶿一-鿿々"
+_MARKS = "\u0300-\u036f\u064b-\u065f"  # accents and vowels that are written as signs of their own
+_LETTERS = rf"(?:[^\W\d_{_HIRAGANA}{_KATAKANA}{_HAN}][{_MARKS}]*)+"
+_JOINERS = "['’\u200c-]"
+_EMOJI = "\U0001f000-\U0001faff\u2600-\u27bf"
+_WORD = re.compile(
+    # A sign of music belongs to the letter before it: no caption has one.
+    rf"{_LETTERS}(?:{_JOINERS}{_LETTERS})*[#♯♭]?|\d+|[{_HAN}{_EMOJI}]"
+    rf"|[{_KATAKANA}]+|[{_HIRAGANA}]{{3,}}"
+)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lumina.worlds.captions import BACKGROUND, COLORS, add_article
 from lumina.worlds.drawings import PALETTE
 from lumina.worlds.motion import MOTIONS, Clip
-from lumina.worlds.vocabulary import names
+from lumina.worlds.vocabulary import shipped_names
 
 # English, after the thing.
 AFTER: dict[tuple[str, str | None], tuple[str, ...]] = {
@@ -107,7 +107,7 @@ def write_every(clip: Clip, language: str = "en") -> tuple[str, ...]:
 
 def _moving_things(clip: Clip, language: str) -> Iterator[tuple[str, str | None]]:
     """A thing in motion in all words, each with its article and, if it has one, without."""
-    name = names(language)[clip.thing]
+    name = shipped_names(language)[clip.thing]
     motion = (clip.kind, clip.direction)
     if language != "en":
         said = SAID[language].split(",")[MOTIONS.index(motion)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from lumina.errors import LuminaError, UnknownNameError
+from lumina.errors import LuminaError, UnknownNameError, refuse_missing_library
 from lumina.settings import setting
 from lumina.types import Size
 from lumina.worlds import words_in
@@ -18,7 +18,7 @@ from lumina.worlds.motion import DIRECTIONS, FRAMES, MOTIONS, Clip, paint_clip
 from lumina.worlds.motion_captions import AFTER, write_every
 from lumina.worlds.motion_cast import Cast
 from lumina.worlds.references import load_references
-from lumina.worlds.vocabulary import COMMON, LANGUAGES, names
+from lumina.worlds.vocabulary import COMMON, LANGUAGES, shipped_names
 
 VERSION = 2
 """Changes when the same numbers give another clip, or the same clip is painted in another way."""
@@ -42,7 +42,8 @@ class MotionWorld:
                 raise UnknownNameError.among(DIRECTIONS, kind, kind="kind of motion")
 
     def check(self) -> None:
-        """Refuse if the font with the drawings is missing, or no kind is left."""
+        """Refuse if the drawings or their names are missing, or no kind is left."""
+        refuse_missing_library("emoji", extra="train")
         find_font()
         if not set(self.kinds) - ({"still"} if self.held_out else set()):
             raise LuminaError(
@@ -67,7 +68,7 @@ class MotionWorld:
 
     def names(self) -> dict[str, Sequence[str]]:
         """Things, and what they do."""
-        things, motions = names("en"), (AFTER[motion][0] for motion in MOTIONS)
+        things, motions = shipped_names("en"), (AFTER[motion][0] for motion in MOTIONS)
         return {"things": [things[one] for one in COMMON], "motions": tuple(motions)}
 
     def words(self) -> set[str]:

@@ -3,7 +3,7 @@
 from lumina.worlds.music import FORMS, INSTRUMENTS, MODES, Tune, write_tune
 
 # In the order of the forms, of the instruments, of the pitches from C, and of the modes.
-_SAID: dict[str, tuple[str, str, str, str]] = {
+SAID: dict[str, tuple[str, str, str, str]] = {
     "es": (
         "escala ascendente,escala descendente,melodía,acordes",
         "piano,caja de música,marimba,órgano,guitarra,violín,trompeta,clarinete",
@@ -100,7 +100,7 @@ _TEMPO = {
     "ar": "{n} نبضة في الدقيقة",
 }
 
-_TOGETHER = ("ja", "ko", "zh")
+TOGETHER = ("ja", "ko", "zh")
 """Languages that write pitch and mode as one word."""
 
 
@@ -108,12 +108,12 @@ def tell_tune(tune: Tune, language: str) -> str:
     """Caption of a piece in a language."""
     if language == "en":
         return write_tune(tune)
-    forms, instruments, pitches, modes = (part.split(",") for part in _SAID[language])
+    forms, instruments, pitches, modes = (part.split(",") for part in SAID[language])
     pitch, mode = pitches[tune.key], modes[list(MODES).index(tune.mode)]
     parts = (
         forms[FORMS.index(tune.form)],
         instruments[list(INSTRUMENTS).index(tune.instrument)],
-        f"{pitch}{'' if language in _TOGETHER else ' '}{mode}",
+        f"{pitch}{'' if language in TOGETHER else ' '}{mode}",
         _TEMPO[language].format(n=tune.tempo),
     )
     return ", ".join(parts)

@@ -57,6 +57,13 @@ def names(language: str) -> dict[str, str]:
 
 
 @functools.cache
+def shipped_names(language: str) -> dict[str, str]:
+    """As `names`, without the package: of `COMMON`, and in English of all `shipped_things`."""
+    file = importlib.resources.files("lumina") / "worlds" / "names.json"
+    return json.loads(file.read_text("utf-8"))[language]
+
+
+@functools.cache
 def choose_things() -> tuple[list[str], list[str]]:
     """Emoji to learn, and other drawn emoji that stay unseen.
 

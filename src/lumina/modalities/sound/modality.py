@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lumina.checkpoints.folder import read_config
 from lumina.errors import LuminaError
-from lumina.media.sound import FORMATS, read_sound
+from lumina.media.sound import FORMATS, check_sound, read_sound
 from lumina.modalities import Latents, Modality, Scaling
 from lumina.modalities.sound.autoencoder import MelAutoencoder
 from lumina.modalities.sound.mel import HOP, waveform_to_mel
@@ -67,6 +67,10 @@ class SoundModality(Modality):
         samples = size[0] * HOP
         waveform = read_sound(path)[:samples]
         return np.pad(waveform, (0, samples - len(waveform)))
+
+    def check(self, path: Path, size: Sequence[int]) -> None:
+        """Refuse what is no sound, is empty or too long."""
+        check_sound(path)
 
     def open(self, autoencoder: Path, device: torch.device) -> SoundCodec:
         """Load the autoencoder, which is all that encoding needs."""

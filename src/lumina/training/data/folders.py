@@ -1,6 +1,7 @@
 """Files in folders: with captions beside them, or pictures in a folder for each class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,16 +71,23 @@ class StoredMedium:
     modality: str
     size: tuple[int, ...]
 
+    def check(self) -> None:
+        """Read the header.
+
+        Raises:
+            BrokenPictureError: If it tells that the file cannot be read, or is too small.
+        """
+        with _explained():
+            find_modality(self.modality).check(self.path, self.size)
+
     def open(self) -> np.ndarray:
         """What is trained on.
 
         Raises:
             BrokenPictureError: If it cannot be read, or is too small.
         """
-        try:
+        with _explained():
             return find_modality(self.modality).read(self.path, self.size)
-        except LuminaError as error:
-            raise BrokenPictureError(error.args[0]) from error
 
     def digest(self) -> str:
         """SHA-256 of the bytes.
@@ -101,6 +109,7 @@ def find_media(source: MediaSource) -> Found:
             key = name if len(source.sizes) == 1 else f"{'x'.join(map(str, size))} {name}"
             with gathering.finding(key):
                 medium = StoredMedium(file, source.modality, size)
+                medium.check()
                 notes = _notes_beside(file, source.caption)
                 gathering.add_medium(key, medium, notes, origin=name)
     return gathering.found()
@@ -131,6 +140,15 @@ def _notes_beside(picture: Path, otherwise: str) -> Notes:
     if not notes.captions and otherwise:
         return notes._replace(captions=(otherwise,))
     return notes
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what refuses a file into the error of a medium that cannot be read."""
+    try:
+        yield
+    except LuminaError as error:
+        raise BrokenPictureError(error.args[0]) from error
 
 
 def _is_hidden(path: Path) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lumina.errors import LuminaError, UnknownNameError, refuse_missing_library
+from lumina.media import refuse_missing_writer
 from lumina.modalities import find_modality
 from lumina.requests import read_axes, read_size
 from lumina.settings import from_table, setting
@@ -94,8 +95,9 @@ class MediaSource(Source):
         return self.of
 
     def check(self) -> None:
-        """Refuse a folder that is not there, and sizes of another kind."""
+        """Refuse a folder that is not there, a library that is not, and sizes of another kind."""
         refuse_missing_folder(self.path)
+        refuse_missing_writer(Path(f"any{find_modality(self.of).endings[0]}"))
         axes = find_modality(self.of).axes
         if not self.sizes or any(len(read_axes(size)) != len(axes) for size in self.sizes):
             raise LuminaError(
