@@ -161,7 +161,7 @@ def test_languages_without_captions_are_refused(sound_folders, capsys):
 
 @pytest.mark.parametrize(
     ("kind", "package"),
-    [("points", "scipy"), ("video", "emoji"), ("video", "av"), ("views", "embreex")],
+    [("points", "scipy"), ("video", "av"), ("views", "embreex")],
 )
 def test_a_missing_package_is_told_before_anything_is_done(
     request, tmp_path, monkeypatch, capsys, kind, package

@@ -348,6 +348,13 @@ def test_a_run_tells_of_those_that_it_goes_on_from(tmp_path):
     assert "before" not in runs[-1]
 
 
+def test_a_file_that_happens_to_be_here_is_no_record_of_a_model_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "training.json").write_text('{"steps": 1}')
+    folder = train(recipe(tmp_path / "first", steps=2, start_from="lumina-mini"))
+    assert "before" not in json.loads((folder / "training.json").read_text())
+
+
 def test_after_a_run_signals_do_what_they_did_before(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     train(recipe(tmp_path))

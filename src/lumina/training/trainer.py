@@ -127,9 +127,11 @@ def refuse_changes(recipe: Recipe) -> None:
 def _record_of(start: str) -> dict[str, Any]:
     """What made the weights that a run starts from, if another run wrote them into a folder."""
     folder = Path(start)
+    if not start or not folder.is_dir():  # a name
+        return {}
     # A part that was trained by itself has its record within it.
     records = [part / MADE_BY for part in (folder / "transformer", folder, folder.parent)]
-    return next((read_json(record) for record in records if start and record.is_file()), {})
+    return next((read_json(record) for record in records if record.is_file()), {})
 
 
 class Run:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from lumina.errors import LuminaError, UnknownNameError, refuse_missing_library
+from lumina.errors import LuminaError, UnknownNameError
 from lumina.settings import setting
 from lumina.types import Size
 from lumina.worlds import words_in
@@ -42,8 +42,7 @@ class MotionWorld:
                 raise UnknownNameError.among(DIRECTIONS, kind, kind="kind of motion")
 
     def check(self) -> None:
-        """Refuse if the drawings or their names are missing, or no kind is left."""
-        refuse_missing_library("emoji", extra="train")
+        """Refuse if the font with the drawings is missing, or no kind is left."""
         find_font()
         if not set(self.kinds) - ({"still"} if self.held_out else set()):
             raise LuminaError(
